@@ -1,0 +1,138 @@
+/**
+ * The types between a transport and what runs over it. A {@linkcode Link} is the narrow waist of
+ * the library: whatever carries bytes reliably and in order becomes a link, and framing, sessions
+ * and security exist once above it.
+ *
+ * @module
+ */
+
+import type { TransportError } from "../errors.ts";
+
+/** What is known of a link once it is established. */
+export interface LinkInfo {
+  /** The scheme of the transport: "tcp", "memory", … */
+  readonly protocol: string;
+  /** Our own address as a URL, "tcp://127.0.0.1:9100". */
+  readonly localAddress: string;
+  /** The other side's address as a URL. */
+  readonly remoteAddress: string;
+  /** Host part of the remote address; what connections per host are counted by. */
+  readonly remoteHost: string;
+  /** Whether the bytes are encrypted on their way. */
+  readonly encrypted: boolean;
+  /** DER bytes of the certificate the other side proved to own, verified against the CA; undefined where it showed none. */
+  readonly peerCertificate: Uint8Array | undefined;
+}
+
+/** What a link tells its owner. Never called before {@linkcode Link.open}, nor after `onClose`. */
+export interface LinkEvents {
+  /** Bytes arrived, at least one. The chunk belongs to the receiver: the link never writes to it again. */
+  onData(chunk: Uint8Array): void;
+  /** All that was written has left; `write` may be called again after it returned false. */
+  onDrain(): void;
+  /** The other side finished sending (FIN). Writing still works. */
+  onEnd(): void;
+  /** The link is gone, exactly once, after everything else. With an error if it did not end in order. */
+  onClose(error?: TransportError): void;
+}
+
+/** A reliable duplex of byte chunks. */
+export interface Link {
+  /** Addresses, protocol, the peer's certificate. */
+  readonly info: LinkInfo;
+  /** Bytes given to `write` that have not left this process yet. */
+  readonly bufferedBytes: number;
+  /** Starts the flow of events. Called once; data that arrived before is kept and delivered. */
+  open(events: LinkEvents): void;
+  /**
+   * Sends bytes. The chunk must not be changed until it has left. All of it is taken in any case;
+   * false asks the caller to wait for `onDrain` before the next write.
+   */
+  write(chunk: Uint8Array): boolean;
+  /** Stops `onData` at once (at most one chunk that is already being read follows later, on resume). */
+  pause(): void;
+  /** Takes `onData` up again. */
+  resume(): void;
+  /** Sends what is buffered, then FIN. Reading goes on. */
+  end(): void;
+  /** Closes both directions at once; what is buffered may be lost. `onClose` follows, never from inside this call. */
+  close(): void;
+}
+
+/** PEM texts and switches for one dial or one listener. */
+export interface LinkTls {
+  /** This side's certificate chain, PEM. */
+  readonly cert: string | undefined;
+  /** The private key of `cert`, PEM. */
+  readonly key: string | undefined;
+  /** The authorities that the other side's certificate must come from, PEM. */
+  readonly ca: string | undefined;
+  /** Listener: ask for a client certificate and refuse dialers without a valid one. */
+  readonly requireClientAuth: boolean;
+  /** Dialer: also hold the certificate against the dialed host name. */
+  readonly verifyHostName: boolean;
+  /** Whether `LinkInfo.peerCertificate` is needed. */
+  readonly needPeerCertificate: boolean;
+}
+
+/** What a dial needs beside the address. */
+export interface DialOptions {
+  /** TLS settings; undefined dials in plain text. */
+  readonly tls: LinkTls | undefined;
+  /** Seconds between TCP keepalive probes; undefined switches them off. */
+  readonly keepaliveSecs: number | undefined;
+  /** Ends the attempt; the dial rejects with `signal.reason`. */
+  readonly signal: AbortSignal;
+}
+
+/** What a listener needs beside the address. */
+export interface ListenOptions {
+  /** TLS settings; undefined accepts plain text. */
+  readonly tls: LinkTls | undefined;
+  /** Seconds between TCP keepalive probes; undefined switches them off. */
+  readonly keepaliveSecs: number | undefined;
+  /** Milliseconds an accepted connection has for the TLS handshake, absolute. */
+  readonly handshakeTimeoutMs: number;
+  /**
+   * Asked for each accepted connection before any work is spent on it (before TLS), with the remote
+   * host. Undefined: it is closed at once. Otherwise a function that must be called exactly once
+   * when the connection is gone.
+   */
+  admit(remoteHost: string): (() => void) | undefined;
+  /** An established link. The function `admit` gave is called by the transport when it closes. */
+  onLink(link: Link): void;
+  /** An accepted connection failed before it became a link (TLS refused, timed out). */
+  onError(error: TransportError, remoteHost: string): void;
+}
+
+/** Something that accepts links. */
+export interface Listener {
+  /** The bound address with its real port, "tcp://127.0.0.1:41234". */
+  readonly address: string;
+  /** Stops accepting; links that were accepted live on. Resolves when the address is free again. */
+  close(): Promise<void>;
+}
+
+/** What a transport can do. */
+export interface TransportCapabilities {
+  /** What is written arrives, or the link closes. */
+  readonly reliable: boolean;
+  /** What arrives, arrives in the order of writing. */
+  readonly ordered: boolean;
+  /** Can encrypt. */
+  readonly encrypted: boolean;
+  /** Can show each side a verified certificate of the other. */
+  readonly peerAuthenticated: boolean;
+}
+
+/** A way to reach other nodes: one per address scheme. */
+export interface Transport {
+  /** The address scheme without "://". */
+  readonly scheme: string;
+  /** What it can do on this runtime. */
+  readonly capabilities: TransportCapabilities;
+  /** Opens a link. Rejects with a {@linkcode TransportError}, or with `signal.reason`. */
+  dial(address: string, options: DialOptions): Promise<Link>;
+  /** Starts to accept. Rejects with a {@linkcode TransportError} where the address cannot be bound. */
+  listen(address: string, options: ListenOptions): Promise<Listener>;
+}
