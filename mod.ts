@@ -1,0 +1,90 @@
+/**
+ * Hawser is the node-to-node transport for Deno, Bun and Node: an authenticated, encrypted,
+ * back-pressured and observable line to every other node of a cluster.
+ *
+ * @example
+ * ```ts
+ * import { Endpoint } from "@hawser/hawser";
+ *
+ * await using a = new Endpoint({
+ *   nodeId: "a",
+ *   listen: "tcp://127.0.0.1:0",
+ *   security: "development",
+ * });
+ * await a.start();
+ * await using b = new Endpoint({ nodeId: "b", security: "development" });
+ * await b.start();
+ * await b.connect({ nodeId: "a", address: a.addresses[0]! });
+ * await b.send("a", new TextEncoder().encode("ahoy"));
+ * const { from, payload } = await a.receive();
+ * console.log(from, new TextDecoder().decode(payload));
+ * ```
+ *
+ * @module
+ */
+
+export { json, type PayloadCodec } from "./src/codec.ts";
+export { loadConfigFile } from "./src/config_file.ts";
+export {
+  type BroadcastResult,
+  Endpoint,
+  type EndpointConfig,
+  type SendOptions,
+} from "./src/endpoint.ts";
+export {
+  BackpressureError,
+  ConfigError,
+  type ErrorCode,
+  HandshakeError,
+  MessageTooLargeError,
+  RateLimitedError,
+  type RejectCode,
+  TransportError,
+  type TransportErrorOptions,
+} from "./src/errors.ts";
+export type {
+  EndpointEventMap,
+  EndpointListener,
+  PeerDownDetail,
+  PeerUpDetail,
+  StateChangeDetail,
+  TypedEventTarget,
+  UndeliveredDetail,
+  WarningDetail,
+} from "./src/events.ts";
+export type {
+  CompressionOptions,
+  EndpointOptions,
+  NodeIdVerification,
+  PeerAddress,
+  RateLimitOptions,
+  RateLimitPreset,
+  ReconnectOptions,
+  SecurityMode,
+  TlsOptions,
+  WhenFull,
+} from "./src/options.ts";
+export type { PeerIdentity } from "./src/peer/identity.ts";
+export type { Message, MessageHandler } from "./src/peer/inbox.ts";
+export type { PeerState } from "./src/peer/peer.ts";
+export type { ConnectionInfo, PeerInfo } from "./src/peer_info.ts";
+export { Backoff, type BackoffOptions } from "./src/protocol/backoff.ts";
+export { encodeFrame, FrameDecoder, type FrameDecoderOptions } from "./src/protocol/frame.ts";
+export type { ConnectionState } from "./src/protocol/state.ts";
+export { TokenBucket, type TokenBucketOptions } from "./src/protocol/token_bucket.ts";
+export type { Environment } from "./src/runtime/environment.ts";
+export { validateSecurity } from "./src/security.ts";
+export type { PoolStats, RefusedStats, TrafficStats, TransportStats } from "./src/stats.ts";
+export { dumpConfig, loadConfig } from "./src/toml.ts";
+export { TransportRegistry } from "./src/transport/registry.ts";
+export type {
+  DialOptions,
+  Link,
+  LinkEvents,
+  LinkInfo,
+  LinkTls,
+  ListenOptions,
+  Listener,
+  Transport,
+  TransportCapabilities,
+} from "./src/transport/transport.ts";

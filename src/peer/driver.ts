@@ -1,0 +1,416 @@
+/**
+ * Joins the protocol of one connection to its link, and owns the connection's only timer.
+ *
+ * @module
+ */
+
+import { TransportError } from "../errors.ts";
+import {
+  Connection,
+  type ConnectionConfig,
+  type ConnectionSink,
+  type Rejection,
+} from "../protocol/connection.ts";
+import { FrameDecoder } from "../protocol/frame.ts";
+import type { Negotiated } from "../protocol/handshake.ts";
+import { decodeBodyV2 } from "../protocol/message.ts";
+import type { Environment } from "../runtime/environment.ts";
+import type { Link } from "../transport/transport.ts";
+
+/** A batch is written as soon as it is this large, without waiting for the turn to end. */
+const BATCH_BYTES = 131_072;
+/** After this many bytes written in one go, other work of the process gets its turn. */
+const TURN_BYTES = 8_388_608;
+/** How long a refused dialer's reject may take to leave. */
+const LINGER_MS = 500;
+
+/** What a driver tells the peer or manager that owns it. */
+export interface DriverOwner {
+  /** A listener's connection got a hello; undefined lets it in. */
+  onHello(driver: Driver, negotiated: Negotiated): Rejection | undefined;
+  /** The handshake is complete. */
+  onEstablished(driver: Driver): void;
+  /** Whether a message can be taken now. */
+  wantsMessage(driver: Driver): boolean;
+  /** One message. */
+  onMessage(driver: Driver, payload: Uint8Array): void;
+  /** The driver may be given messages again. */
+  onWritable(driver: Driver): void;
+  /** Everything given to the driver has left the process. */
+  onFlushed(driver: Driver): void;
+  /** A dialed connection was silent for a keepalive interval. */
+  onSilent(driver: Driver): void;
+  /** The peer sends nothing more here; ours should end too. */
+  onPeerEnd(driver: Driver): void;
+  /** It is over, exactly once. Messages whose fate is unknown are in `unsent()`. */
+  onClosed(driver: Driver, error: TransportError | undefined): void;
+}
+
+/** What a driver needs beside its link. */
+export interface DriverConfig extends ConnectionConfig {
+  readonly environment: Environment;
+}
+
+/** A connection at work. */
+export class Driver implements ConnectionSink {
+  /** The link under it. */
+  readonly link: Link;
+  /** Whether we dialed. */
+  readonly dialed: boolean;
+  /** When it was established, on the monotonic clock. */
+  establishedAt = 0;
+  /** Set by the owner when the connection takes no new messages. */
+  retiring = false;
+  /** Bytes that came from the link. */
+  bytesReceived = 0;
+  /** Bytes given to the link. */
+  bytesSent = 0;
+  /** Messages given to the link. */
+  messagesSent = 0;
+  /** Messages delivered to the owner. */
+  messagesReceived = 0;
+  /** Bytes of the messages sent, before compression and framing. */
+  payloadBytesSent = 0;
+  /** Bytes of the messages received, after decompression. */
+  payloadBytesReceived = 0;
+  readonly #environment: Environment;
+  readonly #config: DriverConfig;
+  readonly #connection: Connection;
+  #owner: DriverOwner;
+  #cancelTimer: (() => void) | undefined;
+  #timerAt = Infinity;
+  #flushQueued = false;
+  #seenBytes = 0;
+  #congested = false;
+  #turnBytes = 0;
+  #turnEnding = false;
+  #paused = false;
+  #ending = false;
+  #closing = false;
+  #closed = false;
+  #error: TransportError | undefined;
+  /** Chunks of messages the link may still hold, oldest first, and how many messages are in them. */
+  #inflight: Uint8Array[] = [];
+  #inflightMessages = 0;
+  #unwrittenBytes = 0;
+  #writeDeadline: number | undefined;
+  #lastBuffered = 0;
+  #closeDeadline: number | undefined;
+
+  /** Takes the link over; the hello of a dialer leaves at once. */
+  constructor(link: Link, config: DriverConfig, owner: DriverOwner) {
+    this.link = link;
+    this.dialed = config.role === "dialer";
+    this.#config = config;
+    this.#environment = config.environment;
+    this.#owner = owner;
+    this.#connection = new Connection(config, this, this.#environment.now());
+    link.open({
+      onData: (chunk) => this.#onData(chunk),
+      onDrain: () => this.#onDrain(),
+      onEnd: () => this.#onEnd(),
+      onClose: (error) => this.#onClose(error),
+    });
+    this.flush();
+    this.#arm();
+  }
+
+  /** What was agreed; undefined before the handshake is complete. */
+  get negotiated(): Negotiated | undefined {
+    return this.#connection.negotiated;
+  }
+
+  /** Whether the connection is established and neither side has begun to end it. */
+  get active(): boolean {
+    return this.#connection.open && !this.#ending && !this.#closing && !this.retiring;
+  }
+
+  /** Whether `send` may be called now. */
+  get writable(): boolean {
+    return this.active && !this.#congested && !this.#turnEnding;
+  }
+
+  /** Messages accepted and, as far as we know, still in this process. */
+  get pendingMessages(): number {
+    return this.#connection.outbox.messages + this.#inflightMessages;
+  }
+
+  /** Bytes accepted and still in this process. */
+  get pendingBytes(): number {
+    return this.#connection.outbox.bytes + this.link.bufferedBytes;
+  }
+
+  /** Hands the driver to another owner (from the manager to the peer it turned out to belong to). */
+  set owner(owner: DriverOwner) {
+    this.#owner = owner;
+  }
+
+  /** Its counters have been added to others: they must not be counted twice. */
+  clearCounters(): void {
+    this.bytesReceived = this.bytesSent = 0;
+    this.messagesSent = this.messagesReceived = 0;
+    this.payloadBytesSent = this.payloadBytesReceived = 0;
+  }
+
+  /** Sends a message with whatever else is sent in this turn. The payload is copied. */
+  send(payload: Uint8Array): void {
+    this.#connection.send(payload);
+    this.messagesSent++;
+    this.payloadBytesSent += payload.length;
+    if (this.#connection.outbox.bytes >= BATCH_BYTES) this.flush();
+    else if (!this.#flushQueued) {
+      this.#flushQueued = true;
+      this.#seenBytes = 0;
+      queueMicrotask(this.#flushLater);
+    }
+  }
+
+  /** Writes what is gathered, now. */
+  flush(): void {
+    const { outbox } = this.#connection;
+    const messages = outbox.messages;
+    const chunk = outbox.take();
+    if (chunk === undefined) return;
+    if (messages > 0) {
+      this.#settle();
+      this.#inflight.push(chunk);
+      this.#inflightMessages += messages;
+    }
+    // What was gathered when the end came is left for unsent().
+    if (this.#closing || this.#ending) {
+      this.#unwrittenBytes += chunk.length;
+      return;
+    }
+    const now = this.#environment.now();
+    this.bytesSent += chunk.length;
+    this.#connection.handleWritten(now);
+    this.#congested = !this.link.write(chunk) || this.#congested;
+    this.#settle();
+    this.#watchWrites(now);
+    this.#yieldTurn(chunk.length);
+  }
+
+  /** Finishes: what was accepted is written, then FIN. Closes by force when that takes too long. */
+  end(withinMs: number): void {
+    if (this.#ending || this.#closing) return;
+    this.flush();
+    this.#ending = true;
+    this.link.end();
+    this.#closeDeadline = this.#environment.now() + withinMs;
+    this.#arm();
+  }
+
+  /** Ends at once; `error` is why. */
+  close(error?: TransportError): void {
+    if (this.#closing) return;
+    this.#closing = true;
+    this.#error ??= error;
+    this.link.close();
+  }
+
+  /** Looks again whether messages are wanted. */
+  release(): void {
+    if (this.#closing) return;
+    this.#connection.resume(this.#environment.now());
+    this.#steerReading();
+    this.#arm();
+  }
+
+  /** Stops reading until `release`. */
+  hold(): void {
+    this.#steerReading();
+  }
+
+  /** The messages that may not have reached the peer's kernel, oldest first. Meant for after the close. */
+  unsent(): Uint8Array[] {
+    const chunks = this.#inflight;
+    let skip = -this.#unwrittenBytes - this.link.bufferedBytes;
+    for (const chunk of chunks) skip += chunk.length;
+    this.#inflight = [];
+    return this.#decodeOwn(chunks, Math.max(skip, 0));
+  }
+
+  // --- what the protocol tells ---
+
+  /** @ignore */
+  onHello(negotiated: Negotiated): Rejection | undefined {
+    return this.#owner.onHello(this, negotiated);
+  }
+
+  /** @ignore */
+  onEstablished(_: Negotiated): void {
+    this.establishedAt = this.#environment.now();
+    this.flush();
+    this.#owner.onEstablished(this);
+  }
+
+  /** @ignore */
+  wantsMessage(): boolean {
+    return this.#owner.wantsMessage(this);
+  }
+
+  /** @ignore */
+  onMessage(payload: Uint8Array): void {
+    this.messagesReceived++;
+    this.payloadBytesReceived += payload.length;
+    this.#owner.onMessage(this, payload);
+  }
+
+  /** @ignore */
+  onSilent(): void {
+    this.#owner.onSilent(this);
+  }
+
+  /** @ignore */
+  onError(error: TransportError): void {
+    if (this.#closing) return;
+    // A reject must have a chance to leave before the link is closed.
+    if (this.#connection.negotiated !== undefined || this.dialed) return this.close(error);
+    this.#error ??= error;
+    this.end(LINGER_MS);
+  }
+
+  // --- what the link tells ---
+
+  #onData(chunk: Uint8Array): void {
+    this.bytesReceived += chunk.length;
+    this.#turnBytes = 0;
+    this.#connection.handleBytes(chunk, this.#environment.now());
+    this.#steerReading();
+    this.#arm();
+  }
+
+  #onDrain(): void {
+    this.#turnBytes = 0;
+    this.#congested = false;
+    this.#settle();
+    this.#watchWrites(this.#environment.now());
+    if (this.writable) this.#owner.onWritable(this);
+    if (this.pendingBytes === 0) this.#owner.onFlushed(this);
+  }
+
+  #onEnd(): void {
+    this.#connection.handleEnd(this.#environment.now());
+    this.#tellPeerEnd();
+  }
+
+  #onClose(error: TransportError | undefined): void {
+    if (this.#closed) return;
+    // A close without an end in order may have cut a frame or the handshake.
+    if (!this.#closing && error === undefined) this.#connection.handleEnd(this.#environment.now());
+    this.#closed = true;
+    this.#closing = true;
+    this.flush();
+    this.#cancelTimer?.();
+    this.#cancelTimer = undefined;
+    this.#owner.onClosed(this, this.#error ?? error);
+  }
+
+  // --- helpers ---
+
+  /** Runs as a microtask; goes once more round while messages keep coming in the same turn. */
+  readonly #flushLater = (): void => {
+    const bytes = this.#connection.outbox.bytes;
+    if (bytes > this.#seenBytes) {
+      this.#seenBytes = bytes;
+      queueMicrotask(this.#flushLater);
+      return;
+    }
+    this.#flushQueued = false;
+    this.flush();
+  };
+
+  #tellPeerEnd(): void {
+    if (this.#connection.finished && !this.#ending) this.#owner.onPeerEnd(this);
+  }
+
+  /** Forgets the chunks that have left. */
+  #settle(): void {
+    if (this.link.bufferedBytes > 0 || this.#inflight.length === 0) return;
+    this.#inflight = [];
+    this.#inflightMessages = 0;
+  }
+
+  /** Keeps the deadline of a write that must make progress. */
+  #watchWrites(now: number): void {
+    const buffered = this.link.bufferedBytes;
+    if (buffered === 0) this.#writeDeadline = undefined;
+    else if (this.#writeDeadline === undefined || buffered < this.#lastBuffered) {
+      this.#writeDeadline = now + this.#config.ioTimeoutMs;
+    }
+    this.#lastBuffered = buffered;
+    if (this.#writeDeadline !== undefined) this.#arm();
+  }
+
+  /** A caller that sends without end must not keep the process from reading. */
+  #yieldTurn(bytes: number): void {
+    this.#turnBytes += bytes;
+    if (this.#turnBytes < TURN_BYTES || this.#turnEnding) return;
+    this.#turnEnding = true;
+    this.#environment.setTimer(0, () => {
+      this.#turnEnding = false;
+      this.#turnBytes = 0;
+      if (this.writable) this.#owner.onWritable(this);
+    });
+  }
+
+  #steerReading(): void {
+    if (this.#closing) return;
+    const hold = this.#connection.held ||
+      (this.#connection.open && !this.#owner.wantsMessage(this));
+    if (hold === this.#paused) return;
+    this.#paused = hold;
+    if (hold) this.link.pause();
+    else this.link.resume();
+  }
+
+  #arm(): void {
+    if (this.#closed) return;
+    const at = Math.min(
+      this.#connection.nextTimeout() ?? Infinity,
+      this.#writeDeadline ?? Infinity,
+      this.#closeDeadline ?? Infinity,
+    );
+    // An earlier timer finds out by itself that its deadline has moved.
+    if (at >= this.#timerAt) return;
+    this.#cancelTimer?.();
+    this.#timerAt = at;
+    this.#cancelTimer = this.#environment.setTimer(at - this.#environment.now(), () => {
+      this.#timerAt = Infinity;
+      this.#cancelTimer = undefined;
+      this.#onTimer();
+    });
+  }
+
+  #onTimer(): void {
+    const now = this.#environment.now();
+    if (this.#closeDeadline !== undefined && now >= this.#closeDeadline) return this.close();
+    this.#connection.handleTimeout(now);
+    if (this.#writeDeadline !== undefined && now >= this.#writeDeadline) {
+      this.#watchWrites(now);
+      if (this.#writeDeadline !== undefined && now >= this.#writeDeadline) {
+        return this.close(
+          new TransportError("Timeout", "Cannot write to the connection: no progress", {
+            peer: this.negotiated?.nodeId,
+          }),
+        );
+      }
+    }
+    this.#arm();
+  }
+
+  /** Reads our own frames back, beginning after `skip` bytes that have left. */
+  #decodeOwn(chunks: Uint8Array[], skip: number): Uint8Array[] {
+    const decoder = new FrameDecoder({ maxFrameBytes: 0xffffffff });
+    for (const chunk of chunks) decoder.push(chunk);
+    const payloads: Uint8Array[] = [];
+    let end = 0;
+    for (let body = decoder.next(); body !== undefined; body = decoder.next()) {
+      end += 4 + body.length;
+      if (end <= skip) continue;
+      const version1 = this.negotiated!.version === 1;
+      payloads.push(version1 ? body : decodeBodyV2(body, this.#config.lz4, 0xffffffff));
+    }
+    return payloads;
+  }
+}

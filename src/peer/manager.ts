@@ -1,0 +1,469 @@
+/**
+ * All peers of an endpoint: the table, who is let in, and the attempts to connect.
+ *
+ * @module
+ */
+
+import { HandshakeError, TransportError } from "../errors.ts";
+import type { ResolvedOptions } from "../options.ts";
+import type { Rejection } from "../protocol/connection.ts";
+import type { LocalIdentity, Negotiated } from "../protocol/handshake.ts";
+import type { Lz4 } from "../protocol/message.ts";
+import { ReplayWindow } from "../protocol/replay.ts";
+import type { Environment } from "../runtime/environment.ts";
+import { addTraffic, noTraffic, type TrafficStats } from "../stats.ts";
+import type { DialOptions, Link, LinkTls } from "../transport/transport.ts";
+import type { ConnectionLimits } from "./connection_limits.ts";
+import { dial } from "./dial.ts";
+import { DialBudget } from "./dial_budget.ts";
+import { Driver, type DriverConfig, type DriverOwner } from "./driver.ts";
+import { type PeerIdentity, verifyIdentity } from "./identity.ts";
+import { Lifecycle, type StateChange } from "./lifecycle.ts";
+import { type Fate, Peer, type PeerHost } from "./peer.ts";
+import type { DialAttempt } from "./slot.ts";
+
+/** Highest and lowest protocol version spoken. */
+const VERSIONS = { min: 1, max: 2 } as const;
+/** Peers without a connection that are remembered at one time, beyond those we dial ourselves. */
+const MAX_ABSENT_PEERS = 1024;
+/** A peer may hold this many connections above poolSize while one is being replaced. */
+const SPARE_CONNECTIONS = 1;
+/** How long ending connections may take before they are cut when the endpoint closes. */
+const END_MS = 1_000;
+
+/** What the manager needs of the endpoint around it. */
+export interface ManagerHost {
+  readonly options: ResolvedOptions;
+  readonly environment: Environment;
+  readonly limits: ConnectionLimits;
+  readonly inboxFull: boolean;
+  openLink(address: string, options: DialOptions): Promise<Link>;
+  deliver(peer: Peer, payload: Uint8Array): void;
+  onPeerUp(peer: Peer): void;
+  onPeerDown(peer: Peer, error: TransportError | undefined): void;
+  onStateChange(nodeId: string | undefined, change: StateChange): void;
+  onUndelivered(peer: Peer, payload: Uint8Array, error: TransportError, fate: Fate): void;
+  /** A connection failed in a way that somebody should look at, or (quiet) merely ended. */
+  onFailure(error: TransportError, nodeId: string | undefined, address: string | undefined): void;
+}
+
+/** What start() found out: certificates read, compression loaded. */
+export interface Credentials {
+  readonly dialTls: LinkTls | undefined;
+  readonly lz4: Lz4 | undefined;
+}
+
+/** The table of peers. */
+export class PeerManager implements PeerHost {
+  readonly options: ResolvedOptions;
+  readonly environment: Environment;
+  readonly #host: ManagerHost;
+  readonly #credentials: Credentials;
+  readonly #peers = new Map<string, Peer>();
+  /** Peers that were left and whose connections are still ending. */
+  readonly #leaving = new Set<Peer>();
+  readonly #past: TrafficStats = noTraffic();
+  readonly #budget: DialBudget;
+  readonly #replay: ReplayWindow;
+  readonly #local: LocalIdentity;
+  readonly #accepting = new Map<Driver, Accepted>();
+  readonly #quietWaiters = new Set<() => void>();
+  #lastConnection = 0;
+  #closing = false;
+
+  /** Makes an empty table. */
+  constructor(host: ManagerHost, credentials: Credentials) {
+    const { options, environment } = host;
+    this.options = options;
+    this.environment = environment;
+    this.#host = host;
+    this.#credentials = credentials;
+    this.#budget = new DialBudget(environment);
+    this.#replay = new ReplayWindow({ maxSkewMs: options.maxClockSkewMs });
+    this.#local = {
+      nodeId: options.nodeId,
+      clusterName: options.clusterName,
+      authToken: options.authToken,
+      incarnation: hex(environment.randomBytes(8)),
+      minVersion: VERSIONS.min,
+      maxVersion: VERSIONS.max,
+      capabilities: credentials.lz4 === undefined ? [] : ["lz4"],
+      maxMessageSize: options.maxMessageSize,
+      maxClockSkewMs: options.maxClockSkewMs,
+      keepaliveMs: options.keepalive ? Math.ceil(options.keepaliveIntervalSecs * 1000) : undefined,
+    };
+  }
+
+  /** Every peer known. */
+  get peers(): Iterable<Peer> {
+    return this.#peers.values();
+  }
+
+  /** A peer by its node id. */
+  get(nodeId: string): Peer | undefined {
+    return this.#peers.get(nodeId);
+  }
+
+  /** The counters of all peers there are and were. */
+  traffic(): TrafficStats {
+    const sum = { ...this.#past };
+    for (const peer of this.#peers.values()) addTraffic(sum, peer.stats());
+    for (const peer of this.#leaving) addTraffic(sum, peer.stats());
+    return sum;
+  }
+
+  /** Usable connections of all peers. */
+  get connectionCount(): number {
+    let count = 0;
+    for (const peer of this.#peers.values()) count += peer.connectionCount;
+    return count;
+  }
+
+  /** Connects to a peer; a peer that was unknown is forgotten again if that fails. */
+  async connect(nodeId: string, address: string, signal: AbortSignal | undefined): Promise<void> {
+    const known = this.#peers.has(nodeId);
+    const peer = this.#getOrMake(nodeId);
+    try {
+      await peer.connect(address, signal);
+    } catch (error) {
+      if (!known && peer.state !== "active" && this.#peers.get(nodeId) === peer) {
+        peer.leave(
+          error instanceof TransportError
+            ? error
+            : new TransportError("ConnectionFailed", `Cannot connect to ${nodeId}: given up`),
+        );
+      }
+      throw error;
+    }
+  }
+
+  /** Dials a configured peer from now on. */
+  keepConnected(nodeId: string, address: string): void {
+    this.#getOrMake(nodeId).keepConnected(address);
+  }
+
+  /** Takes an accepted link through its handshake. */
+  accept(link: Link): void {
+    if (this.#closing) return void new Driver(link, this.#config("listener"), REFUSED).close();
+    const lifecycle = this.newLifecycle(undefined, "connecting");
+    lifecycle.change("handshaking", `accepted from ${link.info.remoteAddress}`);
+    const accepted = new Accepted(this, lifecycle);
+    const driver = new Driver(link, this.#config("listener"), accepted);
+    this.#accepting.set(driver, accepted);
+  }
+
+  /** Ends a peer's connections in order; resolves when they are gone. */
+  async leave(peer: Peer, error: TransportError): Promise<void> {
+    peer.leave(error);
+    await this.#quiet(peer, this.options.connectTimeoutMs);
+  }
+
+  /** Stops new work: nothing is dialed, nobody is let in. */
+  stop(reason: string): void {
+    this.#closing = true;
+    for (const peer of this.#peers.values()) peer.stopDialing(reason);
+  }
+
+  /** Ends all connections, in order where that is quick, and reports what was not delivered. */
+  async end(error: TransportError): Promise<void> {
+    const peers = [...this.#peers.values()];
+    for (const driver of this.#accepting.keys()) driver.close(error);
+    for (const peer of peers) peer.leave(error);
+    await this.#quiet(undefined, END_MS);
+    for (const peer of [...this.#leaving]) peer.abort(error);
+    await this.#quiet(undefined, END_MS);
+  }
+
+  // --- what peers ask ---
+
+  /** @ignore */
+  get inboxFull(): boolean {
+    return this.#host.inboxFull;
+  }
+
+  /** @ignore */
+  newLifecycle(nodeId: string | undefined, state: "connecting" | "handshaking"): Lifecycle {
+    const id = ++this.#lastConnection;
+    const lifecycle: Lifecycle = new Lifecycle(
+      id,
+      state,
+      (change) => this.#host.onStateChange(nodeId ?? this.#owners.get(lifecycle), change),
+    );
+    return lifecycle;
+  }
+
+  /** Whose an accepted connection turned out to be. */
+  readonly #owners = new WeakMap<Lifecycle, string>();
+
+  /** @ignore */
+  async dial(peer: Peer, attempt: DialAttempt): Promise<void> {
+    const release = await this.#budget.acquire(attempt.signal);
+    const { options, environment } = this;
+    const address = peer.address!;
+    let identity: PeerIdentity | undefined;
+    try {
+      await dial({
+        nodeId: peer.nodeId,
+        address,
+        timeoutMs: options.connectTimeoutMs,
+        signal: attempt.signal,
+        setTimer: (delayMs, callback) => environment.setTimer(delayMs, callback),
+        openLink: (signal) =>
+          this.#host.openLink(address, {
+            tls: this.#credentials.dialTls,
+            keepaliveSecs: options.keepalive ? options.keepaliveIntervalSecs : undefined,
+            signal,
+          }),
+        onLink: (link) => {
+          identity = this.#identify(link, peer.nodeId, "server");
+          attempt.lifecycle.change("handshaking", `connected to ${link.info.remoteAddress}`);
+        },
+        newConfig: () => this.#config("dialer", peer.nodeId),
+        attach: (driver) => {
+          peer.identity = identity;
+          attempt.attach(driver);
+        },
+      });
+    } catch (error) {
+      if (error instanceof TransportError && !attempt.signal.aborted) {
+        this.#host.onFailure(error, peer.nodeId, address);
+      }
+      throw error;
+    } finally {
+      release();
+    }
+  }
+
+  /** @ignore */
+  deliver(peer: Peer, payload: Uint8Array): void {
+    this.#host.deliver(peer, payload);
+  }
+
+  /** @ignore */
+  onUp(peer: Peer): void {
+    this.#host.onPeerUp(peer);
+  }
+
+  /** @ignore */
+  onDown(peer: Peer, error: TransportError | undefined): void {
+    this.#host.onPeerDown(peer, error);
+  }
+
+  /** @ignore */
+  onUndelivered(peer: Peer, payload: Uint8Array, error: TransportError, fate: Fate): void {
+    this.#host.onUndelivered(peer, payload, error, fate);
+  }
+
+  /** @ignore */
+  onConnectionEnded(peer: Peer, driver: Driver, error: TransportError | undefined): void {
+    if (!driver.dialed) this.#host.limits.countEstablished(-1);
+    if (error !== undefined) {
+      this.#host.onFailure(error, peer.nodeId, driver.link.info.remoteAddress);
+    }
+  }
+
+  /** @ignore */
+  onQuiet(peer: Peer): void {
+    if (peer.state === "closed" && this.#leaving.delete(peer)) addTraffic(this.#past, peer.traffic);
+    for (const check of [...this.#quietWaiters]) check();
+  }
+
+  /** @ignore */
+  onGone(peer: Peer): void {
+    if (this.#peers.get(peer.nodeId) === peer) this.#peers.delete(peer.nodeId);
+    if (peer.drivers.length > 0) this.#leaving.add(peer);
+    else addTraffic(this.#past, peer.traffic);
+  }
+
+  // --- who is let in ---
+
+  /** @ignore: for Accepted. */
+  judge(
+    driver: Driver,
+    negotiated: Negotiated,
+  ): { rejection: Rejection } | { identity: PeerIdentity | undefined } {
+    const { nodeId, incarnation } = negotiated;
+    if (this.#closing) return refuse("SHUTTING_DOWN", "the endpoint is closing");
+    let identity: PeerIdentity | undefined;
+    try {
+      identity = this.#identify(driver.link, nodeId, "client");
+    } catch (error) {
+      const typed = error as TransportError;
+      const missing = typed.code === "ClientCertificateRequired";
+      return {
+        rejection: {
+          code: missing ? "IDENTITY_REQUIRED" : "AUTH_FAILED",
+          reason: missing ? "a client certificate is required" : "the certificate does not fit",
+          error: typed,
+        },
+      };
+    }
+    const peer = this.#peers.get(nodeId);
+    if (peer === undefined || peer.connectionCount === 0) return { identity };
+    const restarted = incarnation !== undefined && peer.incarnation !== undefined &&
+      incarnation !== peer.incarnation;
+    if (restarted) return refuse("DUPLICATE_NODE_ID", "another process with this node id is connected");
+    const accepted = peer.drivers.filter((other) => !other.dialed).length;
+    if (accepted >= this.options.poolSize + SPARE_CONNECTIONS) {
+      return refuse("TOO_MANY_CONNECTIONS", `a peer may have ${this.options.poolSize}`);
+    }
+    return { identity };
+  }
+
+  /** @ignore: for Accepted. */
+  established(driver: Driver, lifecycle: Lifecycle, identity: PeerIdentity | undefined): void {
+    this.#accepting.delete(driver);
+    this.#host.limits.countEstablished(1);
+    const { nodeId, incarnation } = driver.negotiated!;
+    this.#owners.set(lifecycle, nodeId);
+    const peer = this.#getOrMake(nodeId);
+    peer.incarnation = incarnation ?? peer.incarnation;
+    peer.identity = identity;
+    peer.accept(driver, lifecycle);
+  }
+
+  /** @ignore: for Accepted. */
+  notEstablished(driver: Driver, lifecycle: Lifecycle, error: TransportError | undefined): void {
+    this.#accepting.delete(driver);
+    const failure = error ??
+      new HandshakeError("Cannot accept the connection: it was closed during the handshake");
+    lifecycle.change("failed", failure.message);
+    if (!this.#closing) {
+      this.#host.onFailure(failure, failure.peer, driver.link.info.remoteAddress);
+    }
+    for (const check of [...this.#quietWaiters]) check();
+  }
+
+  // --- helpers ---
+
+  #getOrMake(nodeId: string): Peer {
+    let peer = this.#peers.get(nodeId);
+    if (peer === undefined) {
+      this.#forgetOldestAbsent();
+      peer = new Peer(nodeId, this);
+      this.#peers.set(nodeId, peer);
+    }
+    return peer;
+  }
+
+  /** Node ids cost their owner nothing where no certificate is asked for: remember few of them. */
+  #forgetOldestAbsent(): void {
+    if (this.#peers.size < MAX_ABSENT_PEERS) return;
+    const absent = [...this.#peers.values()].filter((peer) =>
+      peer.connectionCount === 0 && peer.address === undefined
+    );
+    if (absent.length < MAX_ABSENT_PEERS) return;
+    absent[0]!.leave(
+      new TransportError("ConnectionClosed", "Cannot keep the peer: too many peers are absent", {
+        peer: absent[0]!.nodeId,
+      }),
+    );
+  }
+
+  #identify(link: Link, nodeId: string, role: "client" | "server"): PeerIdentity | undefined {
+    const { tls } = this.options;
+    if (tls === undefined) return undefined;
+    // A listener that asks for no certificate has none to look at.
+    if (role === "client" && !tls.requireClientAuth) return undefined;
+    const wallClock = this.environment.wallClock();
+    return verifyIdentity(link.info, nodeId, tls.nodeIdVerification, role, wallClock);
+  }
+
+  #config(role: "dialer" | "listener", expectNodeId?: string): DriverConfig {
+    const { options, environment } = this;
+    const now = environment.now();
+    return {
+      role,
+      environment,
+      local: this.#local,
+      expectNodeId,
+      nonce: environment.randomBytes(16),
+      wallClockOffset: environment.wallClock() - now,
+      replay: this.#replay,
+      handshakeDeadline: now + options.connectTimeoutMs,
+      ioTimeoutMs: options.ioTimeoutMs,
+      keepaliveMs: this.#local.keepaliveMs,
+      lz4: this.#credentials.lz4,
+      compressMinSize: options.compression.minSize,
+    };
+  }
+
+  /** Resolves when no connection of the peer (or of any) is left, at the latest after `withinMs`. */
+  #quiet(peer: Peer | undefined, withinMs: number): Promise<void> {
+    const isQuiet = () =>
+      peer !== undefined
+        ? peer.drivers.length === 0
+        : this.#leaving.size === 0 && this.#accepting.size === 0;
+    if (isQuiet()) return Promise.resolve();
+    return new Promise((resolve) => {
+      const done = () => {
+        this.#quietWaiters.delete(check);
+        cancel();
+        resolve();
+      };
+      const check = () => {
+        if (isQuiet()) done();
+      };
+      const cancel = this.environment.setTimer(withinMs, done);
+      this.#quietWaiters.add(check);
+    });
+  }
+}
+
+/** Owns an accepted driver until its handshake is complete. */
+class Accepted implements DriverOwner {
+  readonly #manager: PeerManager;
+  readonly #lifecycle: Lifecycle;
+  #identity: PeerIdentity | undefined;
+
+  constructor(manager: PeerManager, lifecycle: Lifecycle) {
+    this.#manager = manager;
+    this.#lifecycle = lifecycle;
+  }
+
+  onHello(driver: Driver, negotiated: Negotiated): Rejection | undefined {
+    const verdict = this.#manager.judge(driver, negotiated);
+    if ("rejection" in verdict) return verdict.rejection;
+    this.#identity = verdict.identity;
+    return undefined;
+  }
+
+  onEstablished(driver: Driver): void {
+    this.#manager.established(driver, this.#lifecycle, this.#identity);
+  }
+
+  onClosed(driver: Driver, error: TransportError | undefined): void {
+    this.#manager.notEstablished(driver, this.#lifecycle, error);
+  }
+
+  wantsMessage(): boolean {
+    return true;
+  }
+
+  onMessage(): void {}
+  onWritable(): void {}
+  onFlushed(): void {}
+  onSilent(): void {}
+  onPeerEnd(): void {}
+}
+
+/** Owns drivers that come too late. */
+const REFUSED: DriverOwner = {
+  onHello: () => ({ code: "SHUTTING_DOWN", reason: "the endpoint is closing" }),
+  onEstablished() {},
+  wantsMessage: () => true,
+  onMessage() {},
+  onWritable() {},
+  onFlushed() {},
+  onSilent() {},
+  onPeerEnd() {},
+  onClosed() {},
+};
+
+function refuse(code: Rejection["code"], reason: string): { rejection: Rejection } {
+  return { rejection: { code, reason } };
+}
+
+function hex(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

@@ -1,0 +1,330 @@
+/**
+ * The connections of one peer: those we dialed, those it dialed, and which of them is used.
+ *
+ * @module
+ */
+
+import { HandshakeError, type TransportError } from "../errors.ts";
+import { Backoff } from "../protocol/backoff.ts";
+import type { Driver } from "./driver.ts";
+import type { Lifecycle } from "./lifecycle.ts";
+import { type DialAttempt, Slot, type SlotOwner } from "./slot.ts";
+
+/** What a pool needs of its peer. */
+export interface PoolOwner {
+  readonly nodeId: string;
+  readonly ownNodeId: string;
+  readonly settings: PoolSettings;
+  now(): number;
+  setTimer(delayMs: number, callback: () => void): () => void;
+  random(): number;
+  newLifecycle(state: "connecting" | "handshaking"): Lifecycle;
+  dial(attempt: DialAttempt): Promise<void>;
+  /** A connection can be used. */
+  onUp(driver: Driver): void;
+  /** The last usable connection is gone; `returning`: a new one is being dialed. */
+  onDown(error: TransportError | undefined, returning: boolean): void;
+  /** An attempt failed while there was no connection. */
+  onAttemptFailed(error: TransportError, final: boolean): void;
+  /** The connection that messages are sent on may have changed. */
+  onSenderChanged(): void;
+  /** Messages may be taken again from connections that had to wait for another to end. */
+  onHandedOver(): void;
+}
+
+/** The options of a pool. */
+export interface PoolSettings {
+  readonly poolSize: number;
+  readonly retireMs: number;
+  readonly keepaliveMs: number | undefined;
+  readonly connectTimeoutMs: number;
+  readonly reconnect: {
+    readonly enabled: boolean;
+    readonly initialBackoffMs: number;
+    readonly maxBackoffMs: number;
+    readonly multiplier: number;
+    readonly maxAttempts: number | undefined;
+    readonly jitter: number;
+  };
+}
+
+/** A connection and the life it leads. */
+interface Member {
+  readonly driver: Driver;
+  readonly lifecycle: Lifecycle;
+  readonly slot: Slot | undefined;
+}
+
+/** All connections of a peer. */
+export class Pool implements SlotOwner {
+  readonly #owner: PoolOwner;
+  readonly #slots: Slot[] = [];
+  /** Usable connections, oldest first. */
+  readonly #active: Member[] = [];
+  /** Connections that end in order. */
+  readonly #retiring = new Map<Driver, Member & { readonly byUs: boolean }>();
+  #dials = false;
+  #sender: Driver | undefined;
+  /** Our messages wait until this one has ended, to stay in order. */
+  #handover: Driver | undefined;
+  /** The peer admits no more connections than it has until one of them is gone. */
+  #full = false;
+
+  /** Makes an empty pool. */
+  constructor(owner: PoolOwner) {
+    this.#owner = owner;
+  }
+
+  /** Usable connections. */
+  get size(): number {
+    return this.#active.length;
+  }
+
+  /** Every connection there is, usable or ending. */
+  get drivers(): Driver[] {
+    return [...this.#active.map((member) => member.driver), ...this.#retiring.keys()];
+  }
+
+  /** The slots of ours, for statistics. */
+  get slots(): readonly Slot[] {
+    return this.#slots;
+  }
+
+  /** Whether a lost connection is followed by a new one of ours. */
+  get returning(): boolean {
+    return this.#dials && (this.reconnects || this.#slots.some((slot) => slot.dialing));
+  }
+
+  /** Whether messages of this connection may be delivered: those of a connection that ends go first. */
+  mayDeliver(driver: Driver): boolean {
+    for (const { byUs } of this.#retiring.values()) {
+      if (byUs) return this.#retiring.has(driver);
+    }
+    return true;
+  }
+
+  /** The connection that messages go out on; undefined while there is none, or one must end first. */
+  get sender(): Driver | undefined {
+    return this.#sender;
+  }
+
+  /** Begins to dial, at once. */
+  start(reason: string): void {
+    this.#dials = true;
+    this.#full = false;
+    for (const slot of [...this.#slots]) if (slot.stopped) this.#dropSlot(slot);
+    // An explicit wish does not wait for the backoff.
+    this.#slots[0]?.dial(reason);
+    this.#fill(reason);
+  }
+
+  /** Stops dialing; connections stay. */
+  stop(reason: string): void {
+    this.#dials = false;
+    for (const slot of [...this.#slots]) slot.stop(reason);
+  }
+
+  /** Takes in a connection that the peer dialed. */
+  accept(driver: Driver, lifecycle: Lifecycle): void {
+    this.#join({ driver, lifecycle, slot: undefined });
+  }
+
+  /** Ends every connection in order. */
+  retireAll(reason: string): void {
+    this.stop(reason);
+    for (const member of [...this.#active]) this.#retire(member, reason, true);
+  }
+
+  /** Closes everything at once. */
+  closeAll(error: TransportError): void {
+    this.stop(error.message);
+    for (const driver of this.drivers) driver.close(error);
+  }
+
+  /** The peer ends one of its connections in order. */
+  peerEnded(driver: Driver): void {
+    const member = this.#active.find((other) => other.driver === driver);
+    if (member === undefined) return;
+    // Our side ends too; what we send next leaves on another connection, which the peer
+    // does not read before it has seen our end of this one.
+    this.#retire(member, "the peer ended the connection", false);
+    member.slot?.lost(undefined);
+  }
+
+  /** A connection is gone. */
+  closed(driver: Driver, error: TransportError | undefined): void {
+    const retired = this.#retiring.get(driver);
+    if (retired !== undefined) return this.#retired(retired, error);
+    const index = this.#active.findIndex((member) => member.driver === driver);
+    if (index < 0) return;
+    const [member] = this.#active.splice(index, 1);
+    this.#leave(member!, error);
+  }
+
+  /** A dialed connection was silent for the keepalive interval. */
+  silent(driver: Driver): void {
+    const { keepaliveMs, connectTimeoutMs } = this.#owner.settings;
+    const slot = this.#slots.find((other) => other.driver === driver);
+    slot?.renew(Math.min(connectTimeoutMs, keepaliveMs ?? connectTimeoutMs));
+  }
+
+  // --- what the slots ask ---
+
+  /** @ignore */
+  dial(attempt: DialAttempt): Promise<void> {
+    return this.#owner.dial(attempt);
+  }
+
+  /** @ignore */
+  newLifecycle(): Lifecycle {
+    return this.#owner.newLifecycle("connecting");
+  }
+
+  /** @ignore */
+  newBackoff(): Backoff {
+    return new Backoff(this.#owner.settings.reconnect, () => this.#owner.random());
+  }
+
+  /** @ignore */
+  get reconnects(): boolean {
+    return this.#dials && this.#owner.settings.reconnect.enabled;
+  }
+
+  /** @ignore */
+  now(): number {
+    return this.#owner.now();
+  }
+
+  /** @ignore */
+  setTimer(delayMs: number, callback: () => void): () => void {
+    return this.#owner.setTimer(delayMs, callback);
+  }
+
+  /** @ignore */
+  onUp(slot: Slot, driver: Driver): void {
+    this.#join({ driver, lifecycle: slot.lifecycle, slot });
+  }
+
+  /** @ignore */
+  onAttemptFailed(slot: Slot, error: TransportError, final: boolean): void {
+    if (this.size > 0) {
+      if (error instanceof HandshakeError && error.rejectCode === "TOO_MANY_CONNECTIONS") {
+        this.#full = true;
+        this.#dropSlot(slot);
+      } else if (final || this.#theirsWin()) this.#dropSlot(slot);
+      return;
+    }
+    if (final) for (const other of [...this.#slots]) this.#dropSlot(other);
+    this.#owner.onAttemptFailed(error, final);
+  }
+
+  /** @ignore */
+  mayDial(slot: Slot): boolean {
+    if (!this.#dials || this.#theirsWin()) return false;
+    // One attempt at a time is enough to find out whether the peer is back, or has room for more.
+    return !this.#slots.some((other) => other !== slot && other.dialing);
+  }
+
+  /** @ignore */
+  retire(driver: Driver, reason: string): void {
+    const member = this.#active.find((other) => other.driver === driver);
+    if (member !== undefined) this.#retire(member, reason, true);
+  }
+
+  // --- helpers ---
+
+  #join(member: Member): void {
+    this.#active.push(member);
+    this.#owner.onUp(member.driver);
+    this.#settleTie();
+    this.#choose();
+    this.#fill("filling the pool");
+  }
+
+  #leave(member: Member, error: TransportError | undefined): void {
+    this.#full = false;
+    if (this.#sender === member.driver) this.#sender = undefined;
+    const { slot, lifecycle } = member;
+    const returning = this.returning;
+    if (this.size === 0) this.#owner.onDown(error, returning);
+    if (slot !== undefined && !slot.stopped && slot.driver === member.driver) slot.lost(error);
+    else lifecycle.change("closed", error?.message ?? "the connection ended");
+    this.#choose();
+    if (this.reconnects) this.#fill("connection lost");
+  }
+
+  #retire(member: Member, reason: string, byUs: boolean): void {
+    const index = this.#active.indexOf(member);
+    if (index >= 0) this.#active.splice(index, 1);
+    this.#retiring.set(member.driver, { ...member, byUs });
+    member.driver.retiring = true;
+    if (member.lifecycle.state === "active") member.lifecycle.change("draining", reason);
+    if (this.#sender === member.driver) {
+      this.#sender = undefined;
+      // The peer reads the old connection to its end before it ends it in turn.
+      if (byUs) this.#handover = member.driver;
+    }
+    member.driver.end(this.#owner.settings.retireMs);
+    this.#choose();
+    if (this.size === 0) this.#owner.onDown(undefined, this.returning);
+  }
+
+  #retired(member: Member, error: TransportError | undefined): void {
+    this.#retiring.delete(member.driver);
+    this.#full = false;
+    if (member.lifecycle.state === "draining") {
+      member.lifecycle.change("closed", error?.message ?? "ended in order");
+    }
+    if (this.#handover === member.driver) this.#handover = undefined;
+    this.#choose();
+    this.#owner.onHandedOver();
+    this.#fill("filling the pool");
+  }
+
+  /** The lower node id's dials win: the higher one ends its own when the other's are there. */
+  #settleTie(): void {
+    if (!this.#theirsWin()) return;
+    for (const slot of [...this.#slots]) {
+      // The other side may use a connection as soon as it has our hello: an attempt under way is
+      // not cut off but ends in order once it is up.
+      if (slot.dialing) continue;
+      const driver = slot.driver;
+      slot.stop("the other side's connections are used");
+      const member = this.#active.find((other) => other.driver === driver);
+      if (member !== undefined) this.#retire(member, "the other side's connections are used", true);
+      this.#dropSlot(slot);
+    }
+  }
+
+  #theirsWin(): boolean {
+    const { ownNodeId, nodeId } = this.#owner;
+    return ownNodeId > nodeId && this.#active.some(({ driver }) => !driver.dialed);
+  }
+
+  /** Opens connections until there are `poolSize`. */
+  #fill(reason: string): void {
+    if (!this.#dials || this.#full || this.#theirsWin()) return;
+    const accepted = this.#active.filter(({ slot }) => slot === undefined).length;
+    // One more only after the first is up: a peer that is down is asked once, not poolSize times.
+    const wanted = this.size === 0 ? 1 : this.#owner.settings.poolSize;
+    while (this.#slots.length + accepted < wanted) this.#slots.push(new Slot(this));
+    for (const slot of [...this.#slots]) if (!slot.waiting) slot.dial(reason);
+  }
+
+  #dropSlot(slot: Slot): void {
+    slot.stop("no longer needed");
+    const index = this.#slots.indexOf(slot);
+    if (index >= 0) this.#slots.splice(index, 1);
+  }
+
+  /**
+   * Messages stay in order, so one connection carries them until it is gone. Each side takes the
+   * other end of the list, so that the two directions have a connection of their own.
+   */
+  #choose(): void {
+    if (this.#sender !== undefined || this.#handover !== undefined) return;
+    const first = this.#owner.ownNodeId < this.#owner.nodeId;
+    this.#sender = first ? this.#active[0]?.driver : this.#active.at(-1)?.driver;
+    if (this.#sender !== undefined) this.#owner.onSenderChanged();
+  }
+}

@@ -1,0 +1,227 @@
+/**
+ * One dialed place in a peer's pool: dials, keeps the connection, dials again when it is lost.
+ *
+ * @module
+ */
+
+import { HandshakeError, TransportError } from "../errors.ts";
+import type { Backoff } from "../protocol/backoff.ts";
+import type { Driver } from "./driver.ts";
+import type { Lifecycle } from "./lifecycle.ts";
+
+/** A connection that lived this long ends the series of failed attempts before it. */
+const STABLE_MS = 1_000;
+
+/** One attempt to connect. */
+export interface DialAttempt {
+  /** Told "handshaking" when bytes can flow; other changes are the slot's. */
+  readonly lifecycle: Lifecycle;
+  /** Ends the attempt. */
+  readonly signal: AbortSignal;
+  /** Called once, at the moment the handshake is complete, before any message is delivered. */
+  attach(driver: Driver): void;
+}
+
+/** What a slot needs of the pool around it. */
+export interface SlotOwner {
+  /** Makes one attempt; resolves after `attach`, rejects where there is no connection. */
+  dial(attempt: DialAttempt): Promise<void>;
+  /** A fresh lifecycle in state "connecting". */
+  newLifecycle(): Lifecycle;
+  newBackoff(): Backoff;
+  /** Whether a lost connection or a failed attempt is followed by another attempt. */
+  readonly reconnects: boolean;
+  now(): number;
+  setTimer(delayMs: number, callback: () => void): () => void;
+  /** The slot has a connection. */
+  onUp(slot: Slot, driver: Driver): void;
+  /** A failed attempt; the slot goes on by itself unless `final`. */
+  onAttemptFailed(slot: Slot, error: TransportError, final: boolean): void;
+  /** Whether the slot should keep dialing now; asked before every attempt. */
+  mayDial(slot: Slot): boolean;
+  /** Takes a connection out of use in order: nothing new is sent on it, FIN, closed. */
+  retire(driver: Driver, reason: string): void;
+}
+
+/** A place in the pool. */
+export class Slot {
+  /** The connection in use, once there is one. */
+  driver: Driver | undefined;
+  /** Whether the slot has given up or was stopped. */
+  stopped = false;
+  readonly #owner: SlotOwner;
+  readonly #backoff: Backoff;
+  #lifecycle: Lifecycle;
+  #abort: AbortController | undefined;
+  #cancelWait: (() => void) | undefined;
+  #renewing = false;
+
+  /** Makes a slot that does nothing until `dial`. */
+  constructor(owner: SlotOwner) {
+    this.#owner = owner;
+    this.#backoff = owner.newBackoff();
+    this.#lifecycle = owner.newLifecycle();
+  }
+
+  /** The life of its present connection. */
+  get lifecycle(): Lifecycle {
+    return this.#lifecycle;
+  }
+
+  /** Whether an attempt is under way. */
+  get dialing(): boolean {
+    return this.#abort !== undefined && this.driver === undefined;
+  }
+
+  /** Whether the next attempt is set for later. */
+  get waiting(): boolean {
+    return this.#cancelWait !== undefined;
+  }
+
+  /** Attempts since the last connection that held. */
+  get attempts(): number {
+    return this.#backoff.attempt;
+  }
+
+  /** Dials now, cutting a wait short. No-op while dialing, connected or stopped. */
+  dial(reason: string): void {
+    if (this.stopped || this.driver !== undefined || this.#abort !== undefined) return;
+    if (!this.#owner.mayDial(this)) return;
+    this.#cancelWait?.();
+    this.#cancelWait = undefined;
+    this.#change("connecting", reason);
+    const abort = new AbortController();
+    this.#abort = abort;
+    const lifecycle = this.#lifecycle;
+    this.#owner.dial({
+      lifecycle,
+      signal: abort.signal,
+      attach: (driver) => this.#up(driver, lifecycle, "handshake complete"),
+    }).then(
+      () => this.#finishAttempt(abort),
+      (error) => this.#attemptFailed(abort, typed(error)),
+    );
+  }
+
+  /** The connection in use is gone. */
+  lost(error: TransportError | undefined): void {
+    const driver = this.driver;
+    this.driver = undefined;
+    if (this.stopped || driver === undefined) return;
+    if (this.#owner.now() - driver.establishedAt >= STABLE_MS) this.#backoff.reset();
+    const reason = error?.message ?? "the peer closed the connection";
+    this.#waitAndDial(error, reason);
+  }
+
+  /**
+   * Replaces a connection that was silent too long by a fresh one, which shows whether the peer
+   * lives. The old one is retired, or closed as dead where no fresh one can be had in time.
+   */
+  renew(withinMs: number): void {
+    const old = this.driver;
+    if (this.#renewing || this.stopped || old === undefined) return;
+    this.#renewing = true;
+    const abort = new AbortController();
+    this.#abort = abort;
+    const cancel = this.#owner.setTimer(withinMs, () => {
+      abort.abort(new TransportError("Timeout", "Cannot renew the connection: no answer in time"));
+    });
+    const lifecycle = this.#owner.newLifecycle();
+    this.#owner.dial({
+      lifecycle,
+      signal: abort.signal,
+      attach: (driver) => {
+        const replaces = this.driver === old;
+        this.#up(driver, lifecycle, "renewed after silence");
+        if (replaces) this.#owner.retire(old, "renewed after silence");
+      },
+    }).then(
+      () => this.#finishAttempt(abort),
+      (error) => {
+        this.#finishAttempt(abort);
+        lifecycle.change("closed", "the renewal failed");
+        if (this.driver === old) this.#renewalFailed(old, typed(error));
+        else if (!this.waiting) this.dial("the connection was lost while it was renewed");
+      },
+    ).finally(() => {
+      this.#renewing = false;
+      cancel();
+    });
+  }
+
+  /** Stops dialing for good; a connection in use is left to the caller. */
+  stop(reason: string): void {
+    if (this.stopped) return;
+    this.stopped = true;
+    this.#cancelWait?.();
+    this.#cancelWait = undefined;
+    this.#abort?.abort(new TransportError("Shutdown", `Cannot connect: ${reason}`));
+    if (this.driver === undefined) this.#change("closed", reason);
+  }
+
+  #up(driver: Driver, lifecycle: Lifecycle, reason: string): void {
+    this.#cancelWait?.();
+    this.#cancelWait = undefined;
+    // The connection that a renewal replaced may have been lost meanwhile: its life ends here.
+    if (this.driver === undefined && this.#lifecycle !== lifecycle) this.#change("closed", reason);
+    this.driver = driver;
+    this.#lifecycle = lifecycle;
+    lifecycle.change("active", reason);
+    this.#owner.onUp(this, driver);
+  }
+
+  #renewalFailed(old: Driver, error: TransportError): void {
+    if (error instanceof HandshakeError && error.rejectCode === "TOO_MANY_CONNECTIONS") {
+      // The peer lives and has no room for a second one: end the old one first, then dial anew.
+      this.#owner.retire(old, "renewed after silence");
+      this.driver = undefined;
+      this.#lifecycle = this.#owner.newLifecycle();
+      this.#waitAndDial(undefined, "renewed after silence");
+      return;
+    }
+    old.close(
+      new TransportError("ConnectionClosed", "Cannot go on with the connection: no sign of life", {
+        cause: error,
+      }),
+    );
+  }
+
+  #attemptFailed(abort: AbortController, error: TransportError): void {
+    this.#finishAttempt(abort);
+    if (this.stopped || this.driver !== undefined) return;
+    this.#waitAndDial(error, error.message);
+  }
+
+  #finishAttempt(abort: AbortController): void {
+    if (this.#abort === abort) this.#abort = undefined;
+  }
+
+  #waitAndDial(error: TransportError | undefined, reason: string): void {
+    const delay = this.#owner.reconnects ? this.#backoff.next() : undefined;
+    const failure = error ??
+      new TransportError("ConnectionClosed", "Cannot go on with the connection: " + reason);
+    if (delay === undefined) {
+      this.stopped = true;
+      this.#change("failed", reason);
+      this.#owner.onAttemptFailed(this, failure, true);
+      return;
+    }
+    this.#change("reconnecting", reason);
+    this.#cancelWait = this.#owner.setTimer(delay, () => {
+      this.#cancelWait = undefined;
+      this.dial("backoff complete");
+    });
+    this.#owner.onAttemptFailed(this, failure, false);
+  }
+
+  #change(to: "connecting" | "reconnecting" | "failed" | "closed", reason: string): void {
+    this.#lifecycle.change(to, reason);
+  }
+}
+
+function typed(error: unknown): TransportError {
+  if (error instanceof TransportError) return error;
+  return new TransportError("ConnectionFailed", "Cannot connect: the attempt was given up", {
+    cause: error,
+  });
+}

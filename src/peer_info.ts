@@ -1,0 +1,95 @@
+/**
+ * What an application may see of a peer.
+ *
+ * @module
+ */
+
+import type { Driver } from "./peer/driver.ts";
+import type { PeerIdentity } from "./peer/identity.ts";
+import type { Peer, PeerState } from "./peer/peer.ts";
+import type { TrafficStats } from "./stats.ts";
+
+/** One connection of a peer. */
+export interface ConnectionInfo {
+  /** The transport's scheme. */
+  readonly protocol: string;
+  /** Our side of it. */
+  readonly localAddress: string;
+  /** The peer's side of it. */
+  readonly remoteAddress: string;
+  /** Whether we dialed it. */
+  readonly dialed: boolean;
+  /** Whether the bytes are encrypted on their way. */
+  readonly encrypted: boolean;
+  /** The protocol version in use. */
+  readonly version: number;
+  /** What both sides have: "lz4". */
+  readonly capabilities: readonly string[];
+  /** Whether it is ending in order. */
+  readonly draining: boolean;
+  /** Bytes given to it. */
+  readonly bytesSent: number;
+  /** Bytes that came from it. */
+  readonly bytesReceived: number;
+}
+
+/** A snapshot of a peer. */
+export interface PeerInfo {
+  /** Its node id. */
+  readonly nodeId: string;
+  /** Where it stands. */
+  readonly state: PeerState;
+  /** Where we dial it; undefined for a peer that only dialed us. */
+  readonly address: string | undefined;
+  /** What its certificate proved; undefined where the security mode verifies no name. */
+  readonly identity: PeerIdentity | undefined;
+  /** The negotiated protocol version; undefined without a connection. */
+  readonly version: number | undefined;
+  /** The negotiated capabilities. */
+  readonly capabilities: readonly string[];
+  /** The largest message in bytes that both sides take; undefined without a connection. */
+  readonly maxMessageSize: number | undefined;
+  /** Its connections. */
+  readonly connections: readonly ConnectionInfo[];
+  /** Messages that wait to be sent to it. */
+  readonly pendingMessages: number;
+  /** Bytes of the messages that wait in its queue. */
+  readonly pendingBytes: number;
+  /** Its counters. */
+  readonly stats: Readonly<TrafficStats>;
+}
+
+/** Takes the snapshot. */
+export function peerInfo(peer: Peer): PeerInfo {
+  const connections = peer.drivers.map(connectionInfo);
+  const negotiated = peer.drivers[0]?.negotiated;
+  return {
+    nodeId: peer.nodeId,
+    state: peer.state,
+    address: peer.address,
+    identity: peer.connectionCount > 0 ? peer.identity : undefined,
+    version: negotiated?.version,
+    capabilities: [...negotiated?.capabilities ?? []],
+    maxMessageSize: negotiated?.maxMessageSize,
+    connections,
+    pendingMessages: peer.pendingMessages,
+    pendingBytes: peer.pendingBytes,
+    stats: peer.stats(),
+  };
+}
+
+function connectionInfo(driver: Driver): ConnectionInfo {
+  const { protocol, localAddress, remoteAddress, encrypted } = driver.link.info;
+  return {
+    protocol,
+    localAddress,
+    remoteAddress,
+    dialed: driver.dialed,
+    encrypted,
+    version: driver.negotiated?.version ?? 0,
+    capabilities: [...driver.negotiated?.capabilities ?? []],
+    draining: driver.retiring,
+    bytesSent: driver.bytesSent,
+    bytesReceived: driver.bytesReceived,
+  };
+}

@@ -1,0 +1,372 @@
+/**
+ * One connection of the protocol, without sockets, timers or clocks: bytes and the time go in by
+ * method, frames and messages come out through the outbox and the sink.
+ *
+ * @module
+ */
+
+import { HandshakeError, type RejectCode, TransportError } from "../errors.ts";
+import { FrameDecoder } from "./frame.ts";
+import {
+  acceptWelcome,
+  encodeHello,
+  encodeReject,
+  encodeWelcome,
+  judgeHello,
+  type LocalIdentity,
+  type Negotiated,
+  parseAnswer,
+  parseHello,
+} from "./handshake.ts";
+import { compressMessage, decodeBodyV2, type Lz4 } from "./message.ts";
+import { Outbox } from "./outbox.ts";
+import type { ReplayWindow } from "./replay.ts";
+import { quote } from "./text.ts";
+
+/** Limit of a frame's body before the handshake is complete (docs/protocol.md, section 1). */
+const HANDSHAKE_FRAME_BYTES = 4096;
+/** A frame that has begun must be whole within this many times the io timeout. */
+const WHOLE_FRAME_FACTOR = 10;
+/** A peer that renews silent connections has gone when it was silent this many of its intervals. */
+const MISSED_INTERVALS = 2;
+
+/** Why a listener turns a dialer away. */
+export interface Rejection {
+  /** The code that goes on the wire. */
+  readonly code: RejectCode;
+  /** A reason for people, without secrets. */
+  readonly reason: string;
+  /** The error to report on this side instead of a plain HandshakeError. */
+  readonly error?: TransportError;
+}
+
+/** What a connection tells its owner. */
+export interface ConnectionSink {
+  /** Listener only: the hello is in order; may this node come in? */
+  onHello(negotiated: Negotiated): Rejection | undefined;
+  /** The handshake is complete. */
+  onEstablished(negotiated: Negotiated): void;
+  /** Whether a further message can be taken now. False holds the rest until `resume`. */
+  wantsMessage(): boolean;
+  /** One message of the peer; the payload is a view that this side never writes to. */
+  onMessage(payload: Uint8Array): void;
+  /** Dialer only: nothing went one of the two ways for a keepalive interval. */
+  onSilent(): void;
+  /** The connection can't go on. Said once; what is in the outbox (a reject) may still be sent. */
+  onError(error: TransportError): void;
+}
+
+/** What a connection needs to know. Times are milliseconds. */
+export interface ConnectionConfig {
+  readonly role: "dialer" | "listener";
+  readonly local: LocalIdentity;
+  /** Dialer: the node that must answer. */
+  readonly expectNodeId: string | undefined;
+  /** 16 random bytes. */
+  readonly nonce: Uint8Array;
+  /** Wall clock minus monotonic clock. */
+  readonly wallClockOffset: number;
+  readonly replay: ReplayWindow;
+  /** When the handshake must be complete, on the monotonic clock. */
+  readonly handshakeDeadline: number;
+  readonly ioTimeoutMs: number;
+  /** The interval of silence that calls `onSilent`; undefined: never. */
+  readonly keepaliveMs: number | undefined;
+  readonly lz4: Lz4 | undefined;
+  /** Messages of at least this many bytes are compressed, where that was negotiated. */
+  readonly compressMinSize: number;
+}
+
+type Phase = "handshake" | "open" | "failed";
+
+/** The protocol of one connection, versions 1 and 2. */
+export class Connection {
+  /** Frames to be written; the owner takes them. */
+  readonly outbox: Outbox = new Outbox();
+  readonly #config: ConnectionConfig;
+  readonly #sink: ConnectionSink;
+  readonly #decoder = new FrameDecoder({ maxFrameBytes: HANDSHAKE_FRAME_BYTES });
+  #phase: Phase = "handshake";
+  #negotiated: Negotiated | undefined;
+  #lz4: Lz4 | undefined;
+  #delivering = false;
+  #held = false;
+  #ended = false;
+  #receivedAt: number;
+  #sentAt: number;
+  #frameStartedAt: number | undefined;
+  #silenceTold = false;
+
+  /** `now` is the monotonic clock, as in every method. A dialer's hello is in the outbox at once. */
+  constructor(config: ConnectionConfig, sink: ConnectionSink, now: number) {
+    this.#config = config;
+    this.#sink = sink;
+    this.#receivedAt = now;
+    this.#sentAt = now;
+    if (config.role === "dialer") {
+      const { local, expectNodeId, nonce } = config;
+      const wallClock = Math.round(now + config.wallClockOffset);
+      this.outbox.addFrame(encodeHello(local, expectNodeId, wallClock, nonce));
+    }
+  }
+
+  /** What both sides agreed on; undefined until the handshake is complete. */
+  get negotiated(): Negotiated | undefined {
+    return this.#negotiated;
+  }
+
+  /** Whether `send` may be called. */
+  get open(): boolean {
+    return this.#phase === "open";
+  }
+
+  /** Whether undelivered bytes wait for `resume`. */
+  get held(): boolean {
+    return this.#held;
+  }
+
+  /** Bytes received and not yet delivered. */
+  get undeliveredBytes(): number {
+    return this.#decoder.bufferedBytes;
+  }
+
+  /** Puts one message into the outbox. The payload is copied. Returns its bytes on the wire. */
+  send(payload: Uint8Array): number {
+    const before = this.outbox.bytes;
+    if (this.#negotiated?.version === 1) {
+      this.outbox.addV1(payload);
+    } else {
+      const packed = this.#lz4 !== undefined && payload.length >= this.#config.compressMinSize
+        ? compressMessage(payload, this.#lz4)
+        : undefined;
+      if (packed === undefined) this.outbox.addV2(0, payload);
+      else this.outbox.addV2(1, packed);
+    }
+    return this.outbox.bytes - before;
+  }
+
+  /** Bytes were given to the link; liveness counts them. */
+  handleWritten(now: number): void {
+    this.#sentAt = now;
+  }
+
+  /** Bytes arrived. */
+  handleBytes(chunk: Uint8Array, now: number): void {
+    if (this.#phase === "failed") return;
+    this.#receivedAt = now;
+    this.#silenceTold = false;
+    this.#decoder.push(chunk);
+    this.#advance(now);
+  }
+
+  /** The application takes messages again. */
+  resume(now: number): void {
+    if (!this.#held) return;
+    this.#held = false;
+    // Silence while we did not read says nothing of the peer.
+    this.#receivedAt = now;
+    this.#frameStartedAt = undefined;
+    this.#advance(now);
+  }
+
+  /** The peer finished sending. */
+  handleEnd(now: number): void {
+    if (this.#phase === "failed") return;
+    this.#ended = true;
+    this.#advance(now);
+  }
+
+  /** Whether the peer finished sending, everything was delivered, and nothing was cut off. */
+  get finished(): boolean {
+    return this.#ended && this.#phase === "open" && this.#decoder.bufferedBytes === 0;
+  }
+
+  /** The earliest time at which `handleTimeout` has something to do. */
+  nextTimeout(): number | undefined {
+    switch (this.#phase) {
+      case "failed":
+        return undefined;
+      case "handshake":
+        return this.#config.handshakeDeadline;
+      case "open":
+        return minimum(this.#frameDeadline(), this.#silenceDeadline(), this.#goneDeadline());
+    }
+  }
+
+  /** Time has passed. */
+  handleTimeout(now: number): void {
+    if (this.#phase === "handshake") {
+      if (now >= this.#config.handshakeDeadline) this.#fail(this.#handshakeTimeout());
+      return;
+    }
+    if (this.#phase !== "open") return;
+    if (now >= (this.#frameDeadline() ?? Infinity)) {
+      return this.#fail(this.#error("Timeout", "a frame that had begun made no progress"));
+    }
+    if (now >= (this.#goneDeadline() ?? Infinity)) {
+      return this.#fail(this.#error("ConnectionClosed", "the peer has been silent for too long"));
+    }
+    if (now >= (this.#silenceDeadline() ?? Infinity)) {
+      this.#silenceTold = true;
+      this.#sink.onSilent();
+    }
+  }
+
+  #advance(now: number): void {
+    // A handler that is called from here may call resume(): the loop below goes on by itself.
+    if (this.#delivering) return;
+    this.#delivering = true;
+    let frames = 0;
+    try {
+      while (this.#phase !== "failed" && !this.#held) {
+        if (this.#phase === "open" && !this.#sink.wantsMessage()) {
+          this.#held = true;
+          break;
+        }
+        const body = this.#decoder.next();
+        if (body === undefined) break;
+        frames++;
+        if (this.#phase === "handshake") this.#handleHandshake(body, now);
+        else this.#handleMessage(body);
+      }
+    } catch (error) {
+      this.#fail(this.#typed(error));
+    } finally {
+      this.#delivering = false;
+    }
+    this.#trackFrame(now, frames > 0);
+    if (this.#ended && !this.#held) this.#handleCut();
+  }
+
+  #handleMessage(body: Uint8Array): void {
+    const { version, maxMessageSize } = this.#negotiated!;
+    const payload = version === 1 ? body : decodeBodyV2(body, this.#lz4, maxMessageSize);
+    this.#sink.onMessage(payload);
+  }
+
+  #handleHandshake(body: Uint8Array, now: number): void {
+    if (this.#config.role === "listener") return this.#handleHello(body, now);
+    const { local, expectNodeId } = this.#config;
+    const answer = parseAnswer(body);
+    if (answer.type === "welcome") {
+      return this.#establish(acceptWelcome(answer, local, expectNodeId));
+    }
+    throw new HandshakeError(
+      `Cannot connect: the listener refused with ${answer.code ?? "an unknown code"}: ` +
+        quote(answer.reason, 200),
+      answer.code,
+      {
+        peer: expectNodeId,
+        retryable: answer.code === "TOO_MANY_CONNECTIONS" || answer.code === "SHUTTING_DOWN" ||
+          answer.code === "DUPLICATE_NODE_ID",
+      },
+    );
+  }
+
+  #handleHello(body: Uint8Array, now: number): void {
+    const { local, replay, wallClockOffset } = this.#config;
+    let hello;
+    try {
+      hello = parseHello(body);
+    } catch (error) {
+      this.outbox.addFrame(encodeReject("MALFORMED", this.#typed(error).message));
+      throw error;
+    }
+    const verdict = judgeHello(hello, local, { wallClockMs: now + wallClockOffset, replay });
+    if ("reject" in verdict) return this.#reject({ code: verdict.reject, reason: verdict.reason });
+    const rejection = this.#sink.onHello(verdict.accept);
+    if (rejection !== undefined) return this.#reject(rejection, verdict.accept.nodeId);
+    this.outbox.addFrame(encodeWelcome(verdict.accept, local));
+    this.#establish(verdict.accept);
+  }
+
+  #reject({ code, reason, error }: Rejection, peer?: string): never {
+    this.outbox.addFrame(encodeReject(code, reason));
+    throw error ??
+      new HandshakeError(`Cannot accept the connection: ${code}: ${reason}`, code, { peer });
+  }
+
+  #establish(negotiated: Negotiated): void {
+    this.#negotiated = negotiated;
+    this.#phase = "open";
+    if (negotiated.capabilities.has("lz4")) this.#lz4 = this.#config.lz4;
+    this.#decoder.maxFrameBytes = negotiated.maxMessageSize + (negotiated.version === 2 ? 1 : 0);
+    this.#sink.onEstablished(negotiated);
+  }
+
+  /** The peer said it has finished: a frame that is only half there is an error, never delivered. */
+  #handleCut(): void {
+    if (this.#phase === "failed") return;
+    if (this.#phase === "handshake") {
+      const stage = this.#config.role === "dialer"
+        ? "the listener closed the connection before it answered; it may have refused our certificate"
+        : "the dialer closed the connection before its hello was complete";
+      return this.#fail(new HandshakeError(`Cannot complete the handshake: ${stage}`));
+    }
+    if (this.#decoder.midFrame) {
+      this.#fail(this.#error("InvalidFrame", "the connection ended inside a frame"));
+    }
+  }
+
+  #trackFrame(now: number, begunAnew: boolean): void {
+    if (this.#held || !this.#decoder.midFrame) this.#frameStartedAt = undefined;
+    else if (begunAnew || this.#frameStartedAt === undefined) this.#frameStartedAt = now;
+  }
+
+  #frameDeadline(): number | undefined {
+    if (this.#frameStartedAt === undefined) return undefined;
+    const { ioTimeoutMs } = this.#config;
+    return Math.min(
+      this.#receivedAt + ioTimeoutMs,
+      this.#frameStartedAt + ioTimeoutMs * WHOLE_FRAME_FACTOR,
+    );
+  }
+
+  #silenceDeadline(): number | undefined {
+    const { keepaliveMs, role } = this.#config;
+    if (keepaliveMs === undefined || role === "listener" || this.#silenceTold || this.#held) {
+      return undefined;
+    }
+    return Math.min(this.#receivedAt, this.#sentAt) + keepaliveMs;
+  }
+
+  /** A dialer that renews silent connections said so in its hello: then silence means it has gone. */
+  #goneDeadline(): number | undefined {
+    const interval = this.#negotiated?.keepaliveMs;
+    if (interval === undefined || this.#config.role === "dialer" || this.#held) return undefined;
+    return this.#receivedAt + interval * MISSED_INTERVALS;
+  }
+
+  #handshakeTimeout(): TransportError {
+    return new TransportError("Timeout", "Cannot complete the handshake: it took too long", {
+      peer: this.#config.expectNodeId,
+    });
+  }
+
+  #error(code: "Timeout" | "ConnectionClosed" | "InvalidFrame", problem: string): TransportError {
+    return new TransportError(code, `Cannot go on with the connection: ${problem}`, {
+      peer: this.#negotiated?.nodeId ?? this.#config.expectNodeId,
+    });
+  }
+
+  #typed(error: unknown): TransportError {
+    if (error instanceof TransportError) return error;
+    return new TransportError("InvalidFrame", "Cannot read from the connection: internal error", {
+      cause: error,
+    });
+  }
+
+  #fail(error: TransportError): void {
+    if (this.#phase === "failed") return;
+    this.#phase = "failed";
+    this.#sink.onError(error);
+  }
+}
+
+function minimum(...times: (number | undefined)[]): number | undefined {
+  let least: number | undefined;
+  for (const time of times) {
+    if (time !== undefined && (least === undefined || time < least)) least = time;
+  }
+  return least;
+}

@@ -1,0 +1,89 @@
+/**
+ * Bytes on their way out, gathered into one buffer so that frames that are ready together leave
+ * in one write.
+ *
+ * @module
+ */
+
+const HEADER_BYTES = 4;
+/** A batch buffer starts this large and doubles; most turns send little. */
+const FIRST_BUFFER_BYTES = 1024;
+/** The largest buffer that the next batch starts with. A bigger batch grows its own. */
+const MAX_FIRST_BUFFER_BYTES = 65_536;
+
+/** Gathers frames of every version until they are taken as one chunk. */
+export class Outbox {
+  #buffer: Uint8Array | undefined;
+  #length = 0;
+  #messages = 0;
+  #nextBufferBytes = FIRST_BUFFER_BYTES;
+
+  /** Bytes gathered and not taken. */
+  get bytes(): number {
+    return this.#length;
+  }
+
+  /** Application messages gathered and not taken. */
+  get messages(): number {
+    return this.#messages;
+  }
+
+  /** Adds a frame that is no application message (handshake). */
+  addFrame(body: Uint8Array): void {
+    const at = this.#header(body.length);
+    this.#buffer!.set(body, at);
+  }
+
+  /** Adds a version 1 message: the body is the payload. */
+  addV1(payload: Uint8Array): void {
+    this.addFrame(payload);
+    this.#messages++;
+  }
+
+  /** Adds a version 2 message: flags, then the payload as it goes on the wire. */
+  addV2(flags: number, payload: Uint8Array): void {
+    const at = this.#header(payload.length + 1);
+    const buffer = this.#buffer!;
+    buffer[at] = flags;
+    buffer.set(payload, at + 1);
+    this.#messages++;
+  }
+
+  /** Hands over everything gathered as one chunk, which the outbox never touches again. */
+  take(): Uint8Array | undefined {
+    if (this.#length === 0) return undefined;
+    const chunk = this.#buffer!.subarray(0, this.#length);
+    // The next batch is likely as large as this one: start there, and shrink by halves.
+    this.#nextBufferBytes = Math.min(
+      MAX_FIRST_BUFFER_BYTES,
+      Math.max(FIRST_BUFFER_BYTES, this.#length, this.#nextBufferBytes >> 1),
+    );
+    this.#buffer = undefined;
+    this.#length = 0;
+    this.#messages = 0;
+    return chunk;
+  }
+
+  /** Makes room for a frame and writes its length; returns where the body goes. */
+  #header(bodyLength: number): number {
+    const at = this.#length;
+    const end = at + HEADER_BYTES + bodyLength;
+    let buffer = this.#buffer;
+    if (buffer === undefined || end > buffer.length) buffer = this.#grow(end);
+    buffer[at] = bodyLength >>> 24;
+    buffer[at + 1] = bodyLength >>> 16;
+    buffer[at + 2] = bodyLength >>> 8;
+    buffer[at + 3] = bodyLength;
+    this.#length = end;
+    return at + HEADER_BYTES;
+  }
+
+  #grow(needed: number): Uint8Array {
+    const old = this.#buffer;
+    const size = Math.max(needed, old === undefined ? this.#nextBufferBytes : old.length * 2);
+    const buffer = new Uint8Array(size);
+    if (old !== undefined) buffer.set(old.subarray(0, this.#length));
+    this.#buffer = buffer;
+    return buffer;
+  }
+}

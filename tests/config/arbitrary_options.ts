@@ -1,0 +1,107 @@
+/**
+ * Valid options of every kind, for properties.
+ *
+ * @module
+ */
+
+import fc from "fast-check";
+import type {
+  EndpointOptions,
+  PeerAddress,
+  RateLimitOptions,
+  RateLimitPreset,
+  TlsOptions,
+} from "../../src/options.ts";
+
+const MAX_MS = 2 ** 31 - 1;
+const PEM = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+const safe = fc.integer({ min: 1, max: Number.MAX_SAFE_INTEGER });
+const delay = fc.integer({ min: 1, max: MAX_MS });
+const delayOrZero = fc.integer({ min: 0, max: MAX_MS });
+const nodeId = fc.string({
+  unit: fc.integer({ min: 0x21, max: 0x7e }).map((code) => String.fromCharCode(code)),
+  minLength: 1,
+  maxLength: 40,
+});
+
+function address(minPort: number): fc.Arbitrary<string> {
+  const host = fc.oneof(fc.domain(), fc.ipV4(), fc.ipV6().map((text) => `[${text}]`));
+  const port = fc.integer({ min: minPort, max: 65535 });
+  return fc.tuple(fc.constantFrom("", "tcp://", "quic://"), host, port)
+    .map(([scheme, host, port]) => `${scheme}${host}:${port}`);
+}
+
+function real(min: number, max: number): fc.Arbitrary<number> {
+  return fc.double({ min, max, noNaN: true });
+}
+
+/** Well-formed Unicode, control characters and quotes included. */
+function text(minBytes: number, maxLength: number): fc.Arbitrary<string> {
+  return fc.string({ unit: "binary", minLength: minBytes, maxLength });
+}
+
+const peer: fc.Arbitrary<PeerAddress> = fc.record({ nodeId, address: address(1) });
+const pem = text(0, 10).map((extra) => `${PEM}${extra}`);
+const path = text(1, 20).filter((value) => !value.includes("\0"));
+
+const tls: fc.Arbitrary<TlsOptions> = fc.tuple(
+  fc.constantFrom({}, { ca: PEM }, { caCertPath: "ca.crt" }),
+  fc.oneof(
+    fc.constant({}),
+    fc.record({ cert: pem, key: pem }),
+    fc.record({ certPath: path, keyPath: path }),
+    fc.record({ cert: pem, keyPath: path }),
+  ),
+  fc.record({
+    requireClientAuth: fc.boolean(),
+    nodeIdVerification: fc.constantFrom("None", "CommonName", "SubjectAltName"),
+  }, { requiredKeys: [] }),
+).map(([ca, pair, switches]) => ({ ...ca, ...pair, ...switches }));
+
+const rateLimit: fc.Arbitrary<RateLimitPreset | RateLimitOptions> = fc.oneof(
+  fc.constantFrom("default", "aggressive", "permissive", "disabled"),
+  fc.record(
+    { enabled: fc.boolean(), bucketSize: safe, refillRate: real(Number.MIN_VALUE, 1e300) },
+    { requiredKeys: [] },
+  ),
+);
+
+const reconnect = fc.record({
+  enabled: fc.boolean(),
+  initialBackoffMs: fc.integer({ min: 0, max: 30_000 }),
+  maxBackoffMs: fc.integer({ min: 30_000, max: MAX_MS }),
+  multiplier: real(1, 100),
+  maxAttempts: fc.option(safe, { nil: undefined }),
+  jitter: real(0, 1),
+}, { requiredKeys: [] });
+
+/** Any options that an endpoint accepts, without an environment. */
+export const validOptions: fc.Arbitrary<EndpointOptions> = fc.record({
+  nodeId,
+  listen: fc.oneof(address(0), fc.array(address(0), { maxLength: 3 })),
+  peers: fc.array(peer, { maxLength: 3 }),
+  security: fc.constantFrom("strict", "permissive", "development", "legacy"),
+  tls,
+  poolSize: fc.integer({ min: 1, max: 64 }),
+  connectTimeoutMs: delay,
+  ioTimeoutMs: delay,
+  maxMessageSize: fc.integer({ min: 1, max: 2 ** 26 }),
+  keepalive: fc.boolean(),
+  keepaliveIntervalSecs: real(Number.MIN_VALUE, 86_400),
+  maxPendingMessages: fc.integer({ min: 1, max: 10_000_000 }),
+  maxPendingBytes: fc.integer({ min: 2 ** 26, max: Number.MAX_SAFE_INTEGER }),
+  recvBufferSize: fc.integer({ min: 1, max: 10_000_000 }),
+  resumeWindowMs: delayOrZero,
+  maxClockSkewMs: delayOrZero,
+  compression: fc.record({
+    enabled: fc.boolean(),
+    method: fc.constant("lz4"),
+    minSize: fc.integer({ min: 0, max: 2 ** 30 }),
+  }, { requiredKeys: [] }),
+  rateLimit,
+  reconnect,
+  clusterName: text(0, 60),
+  authToken: text(1, 200),
+  maxConnections: fc.integer({ min: 1, max: 1_000_000 }),
+  maxConnectionsPerHost: fc.integer({ min: 1, max: 1_000_000 }),
+}, { requiredKeys: ["nodeId"] });

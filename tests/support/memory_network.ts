@@ -1,0 +1,337 @@
+/**
+ * A network in memory with virtual time: tests say when time passes, and nothing else moves it.
+ */
+
+import { TransportError } from "../../src/errors.ts";
+import type { Environment } from "../../src/runtime/environment.ts";
+import type {
+  DialOptions,
+  Link,
+  LinkEvents,
+  LinkInfo,
+  Listener,
+  ListenOptions,
+  Transport,
+} from "../../src/transport/transport.ts";
+
+interface Timer {
+  at: number;
+  order: number;
+  callback: () => void;
+  cancelled: boolean;
+}
+
+/** Virtual clock, timers and seeded randomness. */
+export class VirtualEnvironment implements Environment {
+  #now = 1_000;
+  #order = 0;
+  #timers: Timer[] = [];
+  #seed: number;
+
+  constructor(seed = 1) {
+    this.#seed = seed;
+  }
+
+  wallClock(): number {
+    return 1_700_000_000_000 + this.#now;
+  }
+
+  now(): number {
+    return this.#now;
+  }
+
+  setTimer(delayMs: number, callback: () => void): () => void {
+    const timer = { at: this.#now + Math.max(0, delayMs), order: this.#order++, callback, cancelled: false };
+    this.#timers.push(timer);
+    return () => {
+      timer.cancelled = true;
+    };
+  }
+
+  /** mulberry32 */
+  random(): number {
+    this.#seed = (this.#seed + 0x6d2b79f5) | 0;
+    let t = Math.imul(this.#seed ^ (this.#seed >>> 15), 1 | this.#seed);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
+  }
+
+  randomBytes(length: number): Uint8Array {
+    return Uint8Array.from({ length }, () => Math.floor(this.random() * 256));
+  }
+
+  /** Timers that are set and not cancelled. */
+  get pendingTimers(): number {
+    return this.#timers.filter((timer) => !timer.cancelled).length;
+  }
+
+  /** Lets `ms` milliseconds pass, running timers in order and promises between them. */
+  async advance(ms: number): Promise<void> {
+    const end = this.#now + ms;
+    await settle();
+    while (true) {
+      this.#timers = this.#timers.filter((timer) => !timer.cancelled);
+      let next: Timer | undefined;
+      for (const timer of this.#timers) {
+        if (timer.at > end) continue;
+        if (
+          next === undefined || timer.at < next.at ||
+          (timer.at === next.at && timer.order < next.order)
+        ) next = timer;
+      }
+      if (next === undefined) break;
+      this.#timers.splice(this.#timers.indexOf(next), 1);
+      this.#now = Math.max(this.#now, next.at);
+      next.callback();
+      await settle();
+    }
+    this.#now = end;
+    await settle();
+  }
+
+  /** Advances in small steps until `done`, at most `limitMs`. */
+  async until(done: () => boolean, limitMs = 120_000): Promise<void> {
+    const end = this.#now + limitMs;
+    await settle();
+    while (!done()) {
+      if (this.#now >= end) throw new Error(`not done within ${limitMs} virtual ms`);
+      await this.advance(1);
+    }
+  }
+
+  /** Awaits a promise while time passes. */
+  async run<T>(promise: Promise<T>, limitMs = 120_000): Promise<T> {
+    let finished = false;
+    const done = () => {
+      finished = true;
+    };
+    promise.then(done, done);
+    await this.until(() => finished, limitMs);
+    return await promise;
+  }
+}
+
+/** Runs the promise callbacks that are due, without any clock. */
+export async function settle(): Promise<void> {
+  for (let i = 0; i < 60; i++) await Promise.resolve();
+}
+
+/** One side of a link in memory. */
+export class MemoryLink implements Link {
+  readonly info: LinkInfo;
+  peer!: MemoryLink;
+  bufferedBytes = 0;
+  /** Bytes this side may have on their way before `write` says stop. */
+  readonly #highWater: number;
+  readonly #network: MemoryNetwork;
+  #events: LinkEvents | undefined;
+  #inbound: Uint8Array[] = [];
+  #inboundEnd = false;
+  #paused = false;
+  #ended = false;
+  #peerEnded = false;
+  #closed = false;
+  #congested = false;
+  readonly release: () => void;
+
+  constructor(network: MemoryNetwork, info: LinkInfo, highWater: number, release: () => void) {
+    this.#network = network;
+    this.info = info;
+    this.#highWater = highWater;
+    this.release = release;
+  }
+
+  open(events: LinkEvents): void {
+    this.#events = events;
+    this.#schedule();
+  }
+
+  write(chunk: Uint8Array): boolean {
+    if (this.#closed || this.#ended) return true;
+    this.bufferedBytes += chunk.length;
+    const copy = chunk.slice();
+    this.#network.later(() => this.#deliver(copy));
+    this.#congested = this.bufferedBytes >= this.#highWater;
+    return !this.#congested;
+  }
+
+  pause(): void {
+    this.#paused = true;
+  }
+
+  resume(): void {
+    this.#paused = false;
+    this.#schedule();
+  }
+
+  end(): void {
+    if (this.#ended || this.#closed) return;
+    this.#ended = true;
+    this.#network.later(() => {
+      if (this.#network.dropping(this)) return;
+      this.peer.#inboundEnd = true;
+      this.peer.#schedule();
+    });
+  }
+
+  close(): void {
+    this.#shut(undefined, true);
+  }
+
+  /** As if the other host had sent RST. */
+  reset(): void {
+    const error = () => new TransportError("ConnectionClosed", "Cannot read: connection reset");
+    this.#shut(error(), false);
+    this.peer.#shut(error(), false);
+  }
+
+  /** Bytes this side was sent and has not read. */
+  get unreadBytes(): number {
+    return this.#inbound.reduce((sum, chunk) => sum + chunk.length, 0);
+  }
+
+  #deliver(chunk: Uint8Array): void {
+    if (this.#network.dropping(this) || this.peer.#closed) return;
+    this.peer.#inbound.push(chunk);
+    this.peer.#schedule();
+  }
+
+  #schedule(): void {
+    this.#network.later(() => this.#flow(), 0);
+  }
+
+  #flow(): void {
+    while (this.#events !== undefined && !this.#paused && !this.#closed) {
+      const chunk = this.#inbound.shift();
+      if (chunk === undefined) break;
+      this.peer.#left(chunk.length);
+      this.#events.onData(chunk);
+    }
+    if (this.#events === undefined || this.#paused || this.#closed) return;
+    if (this.#inboundEnd && !this.#peerEnded) {
+      this.#peerEnded = true;
+      this.#events.onEnd();
+    }
+    if (this.#peerEnded && this.#ended) this.#shut(undefined, false);
+  }
+
+  /** The peer has read this many of our bytes. */
+  #left(bytes: number): void {
+    this.bufferedBytes -= bytes;
+    if (this.bufferedBytes > 0 || this.#closed) return;
+    this.#congested = false;
+    this.#network.later(() => {
+      if (this.bufferedBytes === 0 && !this.#closed) this.#events?.onDrain();
+      if (this.#ended && this.#peerEnded) this.#flow();
+    }, 0);
+  }
+
+  #shut(error: TransportError | undefined, tellPeer: boolean): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.release();
+    this.#network.links.delete(this);
+    this.#network.later(() => this.#events?.onClose(error), 0);
+    if (!tellPeer) return;
+    this.#network.later(() => {
+      if (this.#network.dropping(this)) return;
+      this.peer.#inboundEnd = true;
+      this.peer.#schedule();
+    });
+  }
+}
+
+/** Hosts that can reach each other until a test says otherwise. */
+export class MemoryNetwork {
+  readonly environment: VirtualEnvironment;
+  readonly latencyMs: number;
+  readonly highWater: number;
+  readonly links = new Set<MemoryLink>();
+  /** Attempts to connect, by address. */
+  readonly dials: string[] = [];
+  /** Addresses whose packets are lost without a word, dials included. */
+  readonly blackHoles = new Set<string>();
+  readonly #listeners = new Map<string, ListenOptions>();
+  #nextPort = 1;
+
+  constructor(environment: VirtualEnvironment, options: { latencyMs?: number; highWater?: number } = {}) {
+    this.environment = environment;
+    this.latencyMs = options.latencyMs ?? 1;
+    this.highWater = options.highWater ?? 65_536;
+  }
+
+  later(callback: () => void, delayMs: number = this.latencyMs): void {
+    this.environment.setTimer(delayMs, callback);
+  }
+
+  dropping(from: MemoryLink): boolean {
+    return this.blackHoles.has(from.info.remoteAddress) || this.blackHoles.has(from.info.localAddress);
+  }
+
+  /** The transport under the scheme "memory"; `host` is what listeners see of this node. */
+  transport(host: string): Transport {
+    return {
+      scheme: "memory",
+      capabilities: { reliable: true, ordered: true, encrypted: false, peerAuthenticated: false },
+      dial: (address, options) => this.#dial(host, address, options),
+      listen: (address, options) => this.#listen(address, options),
+    };
+  }
+
+  /** Resets every link at an address, as a host that was switched off and on does. */
+  reset(address: string): void {
+    for (const link of [...this.links]) {
+      if (link.info.localAddress === address || link.info.remoteAddress === address) link.reset();
+    }
+  }
+
+  #listen(address: string, options: ListenOptions): Promise<Listener> {
+    if (this.#listeners.has(address)) {
+      return Promise.reject(
+        new TransportError("ConnectionFailed", `Cannot listen on ${address}: address in use`),
+      );
+    }
+    this.#listeners.set(address, options);
+    return Promise.resolve({
+      address,
+      close: () => {
+        this.#listeners.delete(address);
+        return Promise.resolve();
+      },
+    });
+  }
+
+  #dial(host: string, address: string, { signal }: DialOptions): Promise<Link> {
+    this.dials.push(address);
+    return new Promise((resolve, reject) => {
+      signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+      if (this.blackHoles.has(address)) return;
+      this.later(() => {
+        const listener = this.#listeners.get(address);
+        const release = listener?.admit(host);
+        if (signal.aborted) return;
+        if (listener === undefined || release === undefined) {
+          return reject(
+            new TransportError("ConnectionFailed", `Cannot connect to ${address}: refused`),
+          );
+        }
+        const dialAddress = `memory://${host}:${50_000 + this.#nextPort++}`;
+        const info = (local: string, remote: string, remoteHost: string): LinkInfo => ({
+          protocol: "memory",
+          localAddress: local,
+          remoteAddress: remote,
+          remoteHost,
+          encrypted: false,
+          peerCertificate: undefined,
+        });
+        const near = new MemoryLink(this, info(dialAddress, address, address), this.highWater, () => {});
+        const far = new MemoryLink(this, info(address, dialAddress, host), this.highWater, release);
+        near.peer = far;
+        far.peer = near;
+        this.links.add(near).add(far);
+        listener.onLink(far);
+        resolve(near);
+      });
+    });
+  }
+}
