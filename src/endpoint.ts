@@ -5,7 +5,7 @@
  */
 
 import { bytesCodec, type PayloadCodec } from "./codec.ts";
-import { type ErrorCode, MessageTooLargeError, TransportError } from "./errors.ts";
+import { type ErrorCode, HandshakeError, MessageTooLargeError, TransportError } from "./errors.ts";
 import { type EndpointEventMap, TypedEventTarget, type WarningDetail } from "./events.ts";
 import type { EndpointOptions, PeerAddress, ResolvedOptions, WhenFull } from "./options.ts";
 import { checkTransport, linkTls, readTls } from "./link_tls.ts";
@@ -13,15 +13,16 @@ import { ConnectionLimits } from "./peer/connection_limits.ts";
 import { Inbox, type Message, type MessageHandler } from "./peer/inbox.ts";
 import type { StateChange } from "./peer/lifecycle.ts";
 import { type ManagerHost, PeerManager } from "./peer/manager.ts";
-import type { Fate, Peer } from "./peer/peer.ts";
+import type { Fate } from "./peer/outgoing.ts";
+import type { Peer } from "./peer/peer.ts";
 import { type PeerInfo, peerInfo } from "./peer_info.ts";
 import { resolveOptions } from "./resolve_options.ts";
 import { type Environment, systemEnvironment } from "./runtime/environment.ts";
 import { loadLz4 } from "./runtime/lz4.ts";
 import { detectRuntime } from "./runtime/runtime.ts";
-import { validateSecurity } from "./security.ts";
+import { checkSecurity } from "./security.ts";
 import { noTraffic, type PoolStats, type TransportStats } from "./stats.ts";
-import { formatAddress, parseAddress } from "./transport/address.ts";
+import { formatAddress, parseAddress, parseDialAddress } from "./transport/address.ts";
 import { TransportRegistry } from "./transport/registry.ts";
 import { tcpTransport } from "./transport/tcp.ts";
 import type { DialOptions, Link, Listener, Transport } from "./transport/transport.ts";
@@ -84,7 +85,6 @@ type Phase = "new" | "started" | "closing" | "closed";
 export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<T>>
   implements AsyncDisposable {
   readonly #options: ResolvedOptions;
-  readonly #given: EndpointOptions;
   readonly #environment: Environment;
   readonly #codec: PayloadCodec<T>;
   readonly #registry = new TransportRegistry();
@@ -108,8 +108,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     super((error) => this.#countHandlerError(undefined, error));
     const { codec, transports, environment, ...options } = config;
     this.#options = resolveOptions(options);
-    validateSecurity(options);
-    this.#given = options;
+    checkSecurity(this.#options);
     this.#environment = environment ?? systemEnvironment;
     this.#codec = codec ?? (bytesCodec as unknown as PayloadCodec<T>);
     this.#limits = this.#newLimits(this.#options.maxConnections);
@@ -331,7 +330,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
   // --- start and close ---
 
   async #start(): Promise<void> {
-    validateSecurity(this.#given);
+    checkSecurity(this.#options);
     const { security, listen, peers, compression } = this.#options;
     const runtime = detectRuntime();
     const tls = await readTls(this.#options.tls, (path) => runtime.readTextFile(path));
@@ -351,7 +350,10 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
         log: true,
       });
     }
-    for (const peer of peers) manager.keepConnected(peer.nodeId, normalised(peer.address));
+    // One list of peers may serve every node of a cluster: we are in it, too.
+    for (const { nodeId, address } of peers) {
+      if (nodeId !== this.nodeId) manager.keepConnected(nodeId, address);
+    }
   }
 
   async #listen(manager: PeerManager, tls: DialOptions["tls"]): Promise<void> {
@@ -360,7 +362,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     try {
       for (const address of this.#options.listen) {
         listeners.push(
-          await this.#transport(address).listen(normalised(address), {
+          await this.#transport(address).listen(address, {
             tls,
             keepaliveSecs: keepalive ? keepaliveIntervalSecs : undefined,
             handshakeTimeoutMs: connectTimeoutMs,
@@ -523,14 +525,16 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
   }
 
   #checkedPeer({ nodeId, address }: PeerAddress): PeerAddress {
-    const [peer] = resolveOptions({ nodeId: "checked", peers: [{ nodeId, address }] }).peers;
-    if (peer!.nodeId === this.nodeId) {
-      throw new TransportError("HandshakeFailed", "Cannot connect: that is our own node id", {
+    const { scheme, host, port } = parseDialAddress(address);
+    // The same rules as for our own node id; the error names the right argument.
+    resolveOptions({ nodeId, security: "development" });
+    if (nodeId === this.nodeId) {
+      throw new HandshakeError("Cannot connect: that is our own node id", "DUPLICATE_NODE_ID", {
         peer: nodeId,
       });
     }
-    this.#transport(address);
-    return { nodeId, address: normalised(address) };
+    this.#registry.get(scheme);
+    return { nodeId, address: formatAddress(scheme, host, port) };
   }
 
   #encode(payload: T, nodeId: string | undefined): Uint8Array {
@@ -594,12 +598,6 @@ function checkedWhenFull(value: WhenFull | undefined): WhenFull {
   if (value === undefined) return "wait";
   if (WHEN_FULL.includes(value)) return value;
   throw new TypeError(`Cannot send: whenFull must be one of ${WHEN_FULL.join(", ")}`);
-}
-
-/** The address as transports and peers see it: always with its scheme. */
-function normalised(address: string): string {
-  const { scheme, host, port } = parseAddress(address);
-  return formatAddress(scheme, host, port);
 }
 
 function abortable(promise: Promise<void>, signal: AbortSignal | undefined): Promise<void> {

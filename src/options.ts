@@ -165,7 +165,7 @@ export interface EndpointOptions {
    */
   keepalive?: boolean;
   /**
-   * Seconds of silence before a connection is probed; it is noticed dead within twice this.
+   * Seconds of silence before a connection is probed, at least 0.1; it is noticed dead within twice this.
    * @default {30}
    */
   keepaliveIntervalSecs?: number;

@@ -20,6 +20,7 @@ import type {
   RateLimitOptions,
   ReconnectOptions,
   ResolvedOptions,
+  TlsOptions,
 } from "./options.ts";
 import { resolveTls } from "./resolve_tls.ts";
 import { formatAddress, PORT_ZERO_PROBLEM, readAddress } from "./transport/address.ts";
@@ -84,9 +85,8 @@ export function resolveOptionsFrom(options: unknown, source: OptionSource): Reso
     ioTimeoutMs: top.integer("ioTimeoutMs", 1, MAX_MS) ?? defaults.ioTimeoutMs,
     maxMessageSize: top.integer("maxMessageSize", 1, MAX_MESSAGE_BYTES) ?? defaults.maxMessageSize,
     keepalive: top.boolean("keepalive") ?? defaults.keepalive,
-    keepaliveIntervalSecs:
-      top.number("keepaliveIntervalSecs", { min: 0, max: 86_400, above: true }) ??
-        defaults.keepaliveIntervalSecs,
+    keepaliveIntervalSecs: top.number("keepaliveIntervalSecs", { min: 0.1, max: 86_400 }) ??
+      defaults.keepaliveIntervalSecs,
     maxPendingMessages: top.integer("maxPendingMessages", 1, 10_000_000) ??
       defaults.maxPendingMessages,
     maxPendingBytes: top.integer("maxPendingBytes", 1, Number.MAX_SAFE_INTEGER) ??
@@ -104,7 +104,23 @@ export function resolveOptionsFrom(options: unknown, source: OptionSource): Reso
       defaults.maxConnectionsPerHost,
   };
   checkMessageFitsQueue(resolved, top);
+  checkTlsWishes(resolved, top);
   return Object.freeze(resolved);
+}
+
+/**
+ * A wish to verify peers that lacks the certificates for it must not be dropped in silence. Strict
+ * and permissive mode say so themselves, with a code of their own.
+ */
+function checkTlsWishes({ security, tls }: ResolvedOptions, top: OptionReader): void {
+  if (security === "strict" || security === "permissive") return;
+  const given = top.raw("tls") as TlsOptions | undefined;
+  if (given === undefined) return;
+  const verifies = (given.nodeIdVerification ?? "None") !== "None";
+  if (given.requireClientAuth !== true && !verifies) return;
+  if (tls?.ca !== undefined || tls?.caCertPath !== undefined) return;
+  const wish = given.requireClientAuth === true ? "requireClientAuth" : "nodeIdVerification";
+  throw top.error("tls", `asks for ${wish} but gives no authority to verify peers with`);
 }
 
 function resolveNodeId(reader: OptionReader): string {

@@ -19,7 +19,8 @@ import { DialBudget } from "./dial_budget.ts";
 import { Driver, type DriverConfig, type DriverOwner } from "./driver.ts";
 import { type PeerIdentity, verifyIdentity } from "./identity.ts";
 import { Lifecycle, type StateChange } from "./lifecycle.ts";
-import { type Fate, Peer, type PeerHost } from "./peer.ts";
+import type { Fate } from "./outgoing.ts";
+import { Peer, type PeerHost } from "./peer.ts";
 import type { DialAttempt } from "./slot.ts";
 
 /** Highest and lowest protocol version spoken. */

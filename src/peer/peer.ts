@@ -5,7 +5,7 @@
  * @module
  */
 
-import { BackpressureError, MessageTooLargeError, RateLimitedError, TransportError } from "../errors.ts";
+import { TransportError } from "../errors.ts";
 import type { ResolvedOptions, WhenFull } from "../options.ts";
 import type { Rejection } from "../protocol/connection.ts";
 import { TokenBucket } from "../protocol/token_bucket.ts";
@@ -15,11 +15,9 @@ import type { Driver, DriverOwner } from "./driver.ts";
 import type { PeerIdentity } from "./identity.ts";
 import type { Lifecycle } from "./lifecycle.ts";
 import { Pool, type PoolOwner, type PoolSettings } from "./pool.ts";
-import { SendQueue } from "./send_queue.ts";
+import { type Fate, Outgoing } from "./outgoing.ts";
 import type { DialAttempt } from "./slot.ts";
-
-/** What became of a message that was reported undelivered. */
-export type Fate = "unsent" | "unknown";
+import { DONE, WaiterSet } from "./waiters.ts";
 
 /** Where a peer stands. */
 export type PeerState = "connecting" | "active" | "reconnecting" | "failed" | "closed";
@@ -44,11 +42,6 @@ export interface PeerHost {
   onGone(peer: Peer): void;
 }
 
-interface ConnectWaiter {
-  readonly resolve: () => void;
-  readonly reject: (reason: unknown) => void;
-}
-
 /** A peer. */
 export class Peer implements DriverOwner, PoolOwner {
   readonly nodeId: string;
@@ -64,11 +57,9 @@ export class Peer implements DriverOwner, PoolOwner {
   readonly traffic: TrafficStats = noTraffic();
   readonly #host: PeerHost;
   readonly #pool: Pool;
-  readonly #queue: SendQueue;
-  readonly #bucketOut: TokenBucket | undefined;
+  readonly #outgoing: Outgoing;
   readonly #bucketIn: TokenBucket | undefined;
-  readonly #connectWaiters = new Set<ConnectWaiter>();
-  readonly #flushWaiters = new Set<ConnectWaiter>();
+  readonly #connects = new WaiterSet();
   #state: PeerState = "connecting";
   #wasUp = false;
   #pendingHandlers = 0;
@@ -91,11 +82,21 @@ export class Peer implements DriverOwner, PoolOwner {
       reconnect: options.reconnect,
     };
     this.#pool = new Pool(this);
-    this.#queue = new SendQueue(options.maxPendingMessages, options.maxPendingBytes);
-    if (options.rateLimit.enabled) {
-      this.#bucketOut = new TokenBucket(options.rateLimit, environment.now());
-      this.#bucketIn = new TokenBucket(options.rateLimit, environment.now());
-    }
+    const newBucket = () =>
+      options.rateLimit.enabled ? new TokenBucket(options.rateLimit, environment.now()) : undefined;
+    this.#bucketIn = newBucket();
+    this.#outgoing = new Outgoing({
+      nodeId,
+      traffic: this.traffic,
+      now: () => environment.now(),
+      sender: () => this.#pool.sender,
+      drivers: () => this.#pool.drivers,
+      onUndelivered: (payload, error, fate) => host.onUndelivered(this, payload, error, fate),
+    }, {
+      maxPendingMessages: options.maxPendingMessages,
+      maxPendingBytes: options.maxPendingBytes,
+      bucket: newBucket(),
+    });
   }
 
   /** Where it stands. */
@@ -110,12 +111,12 @@ export class Peer implements DriverOwner, PoolOwner {
 
   /** Messages accepted and not yet given to the network. */
   get pendingMessages(): number {
-    return this.#queue.length + (this.#pool.sender?.pendingMessages ?? 0);
+    return this.#outgoing.pendingMessages;
   }
 
   /** Bytes of the messages that wait in the queue. */
   get pendingBytes(): number {
-    return this.#queue.bytes;
+    return this.#outgoing.pendingBytes;
   }
 
   /** Live connections, usable or ending. */
@@ -145,159 +146,19 @@ export class Peer implements DriverOwner, PoolOwner {
 
   /** Takes a message if that needs no waiting. `"full"` and `"limited"` refuse it. */
   offer(payload: Uint8Array): "taken" | "full" | "limited" {
-    this.#checkSize(payload);
-    if (this.#bucketOut !== undefined && !this.#bucketOut.tryTake(this.#host.environment.now())) {
-      this.traffic.rateLimited++;
-      return "limited";
-    }
-    if (this.#queue.waiting === 0 && this.#take(payload)) return "taken";
-    this.traffic.backpressureEvents++;
-    return "full";
+    return this.#outgoing.offer(payload);
   }
 
-  /** Takes a message as `whenFull` says. */
+  /** Takes a message as `whenFull` says; throws why the peer was given up. */
   send(payload: Uint8Array, whenFull: WhenFull, signal: AbortSignal | undefined): Promise<void> {
     if (this.#failure !== undefined) throw this.#failure;
-    const outcome = this.offer(payload);
-    if (outcome === "taken") return TAKEN;
-    if (outcome === "limited") return Promise.reject(this.#rateLimitedError());
-    switch (whenFull) {
-      case "wait":
-        return this.#queue.wait(payload, this.nodeId, signal);
-      case "reject":
-        return Promise.reject(this.#backpressureError());
-      case "drop-newest":
-        this.#drop(payload.slice());
-        return TAKEN;
-      case "drop-oldest":
-        this.#makeRoom(payload);
-        return TAKEN;
-    }
-  }
-
-  /** What the peer is known not to take is refused before it is accepted. */
-  #checkSize(payload: Uint8Array): void {
-    const negotiated = this.#pool.sender?.negotiated;
-    if (negotiated === undefined) return;
-    const { maxMessageSize, version } = negotiated;
-    const size = payload.length;
-    if (size > maxMessageSize) {
-      const text = `Cannot send: the message has ${size} bytes, the peer takes ${maxMessageSize}`;
-      throw new MessageTooLargeError(text, size, maxMessageSize, { peer: this.nodeId });
-    }
-    if (size === 0 && version === 1) {
-      const text = "Cannot send: a version 1 message cannot be empty";
-      throw new TransportError("InvalidFrame", text, { peer: this.nodeId });
-    }
-  }
-
-  /** Why `offer` said "limited". */
-  #rateLimitedError(): RateLimitedError {
-    const retryAfterMs = this.#bucketOut!.retryAfterMs(this.#host.environment.now());
-    return new RateLimitedError(
-      `Cannot send to ${this.nodeId}: the rate limit is reached, retry after ${retryAfterMs} ms`,
-      retryAfterMs,
-      { peer: this.nodeId },
-    );
+    return this.#outgoing.send(payload, whenFull, signal);
   }
 
   /** Resolves when all that was accepted so far has been given to the network. */
   flush(): Promise<void> {
-    if (this.#idle) return TAKEN;
-    if (this.#failure !== undefined) return Promise.reject(this.#failure);
-    this.#pool.sender?.flush();
-    if (this.#idle) return TAKEN;
-    return new Promise((resolve, reject) => this.#flushWaiters.add({ resolve, reject }));
-  }
-
-  /** Forgets a flush or connect that nobody waits for any more. */
-  get #idle(): boolean {
-    return this.#queue.length === 0 && this.#queue.waiting === 0 &&
-      this.#pool.drivers.every((driver) => driver.pendingBytes === 0);
-  }
-
-  #take(payload: Uint8Array): boolean {
-    const sender = this.#pool.sender;
-    if (sender === undefined) {
-      if (!this.#queue.fits(payload.length, 0, 0)) return false;
-      this.#queue.push(payload);
-      return true;
-    }
-    if (!this.#fits(payload, sender)) {
-      // A caller that sends much in one turn fills the batch: write it and look again.
-      sender.flush();
-      if (!this.#fits(payload, sender)) return false;
-    }
-    if (this.#queue.length === 0 && sender.writable) this.#sendNow(sender, payload);
-    else this.#queue.push(payload);
-    return true;
-  }
-
-  #fits(payload: Uint8Array, sender: Driver): boolean {
-    return this.#queue.fits(payload.length, sender.pendingMessages, sender.pendingBytes);
-  }
-
-  #sendNow(sender: Driver, payload: Uint8Array): void {
-    const { version, maxMessageSize } = sender.negotiated!;
-    if (version === 1 && payload.length === 0) {
-      this.#undelivered(payload, "a version 1 message cannot be empty", "unsent");
-    } else if (payload.length > maxMessageSize) {
-      this.#undelivered(payload, `the peer takes at most ${maxMessageSize} bytes`, "unsent");
-    } else {
-      sender.send(payload);
-    }
-  }
-
-  #pump(): void {
-    const sender = this.#pool.sender;
-    if (sender === undefined) return;
-    while (sender.writable) {
-      const payload = this.#queue.shift();
-      if (payload === undefined) break;
-      this.#sendNow(sender, payload);
-    }
-    this.#queue.admit((payload) => this.#take(payload));
-    if (this.#flushWaiters.size > 0 && this.#idle) settle(this.#flushWaiters);
-  }
-
-  #makeRoom(payload: Uint8Array): void {
-    while (!this.#take(payload)) {
-      const oldest = this.#queue.shift();
-      // What the connection holds can't be taken back: then it is the new one that goes.
-      if (oldest === undefined) return this.#drop(payload.slice());
-      this.#drop(oldest);
-    }
-  }
-
-  #drop(payload: Uint8Array): void {
-    this.traffic.messagesDropped++;
-    this.traffic.sendFailures++;
-    this.#host.onUndelivered(this, payload, this.#backpressureError(), "unsent");
-  }
-
-  #backpressureError(): BackpressureError {
-    const queued = this.pendingMessages;
-    return new BackpressureError(
-      `Cannot send to ${this.nodeId}: ${queued} messages wait already`,
-      queued,
-      { peer: this.nodeId },
-    );
-  }
-
-  #undelivered(payload: Uint8Array, why: string, fate: Fate, cause?: TransportError): void {
-    this.traffic.sendFailures++;
-    const code = cause?.code ?? "ConnectionClosed";
-    const message = `Cannot deliver a message to ${this.nodeId}: ${why}`;
-    const error = new TransportError(code, message, { peer: this.nodeId, cause });
-    this.#host.onUndelivered(this, payload, error, fate);
-  }
-
-  #dropQueue(error: TransportError): void {
-    for (let p = this.#queue.shift(); p !== undefined; p = this.#queue.shift()) {
-      this.#undelivered(p, error.message, "unsent", error);
-    }
-    this.#queue.failWaiting(error);
-    settle(this.#flushWaiters, error);
+    if (this.#failure !== undefined && !this.#outgoing.idle) return Promise.reject(this.#failure);
+    return this.#outgoing.flush();
   }
 
   // --- connecting ---
@@ -308,7 +169,7 @@ export class Peer implements DriverOwner, PoolOwner {
     this.address = address;
     this.#failure = undefined;
     if (this.#state === "failed") this.#state = "connecting";
-    const established = this.#pool.size > 0 ? TAKEN : this.#whenUp(signal);
+    const established = this.#pool.size > 0 ? DONE : this.#connects.wait(signal);
     this.#cancelAbsence?.();
     this.#cancelAbsence = undefined;
     this.#pool.start("connect was called");
@@ -344,23 +205,6 @@ export class Peer implements DriverOwner, PoolOwner {
   /** No longer dials; connections stay as they are. */
   stopDialing(reason: string): void {
     this.#pool.stop(reason);
-  }
-
-  #whenUp(signal: AbortSignal | undefined): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const finish = (settle: () => void) => {
-        this.#connectWaiters.delete(waiter);
-        signal?.removeEventListener("abort", onAbort);
-        settle();
-      };
-      const onAbort = () => finish(() => reject(signal?.reason));
-      const waiter: ConnectWaiter = {
-        resolve: () => finish(resolve),
-        reject: (reason) => finish(() => reject(reason)),
-      };
-      signal?.addEventListener("abort", onAbort, { once: true });
-      this.#connectWaiters.add(waiter);
-    });
   }
 
   // --- what the pool tells ---
@@ -400,7 +244,7 @@ export class Peer implements DriverOwner, PoolOwner {
     this.#wasUp = true;
     this.#state = "active";
     this.#failure = undefined;
-    settle(this.#connectWaiters);
+    this.#connects.resolveAll();
     this.#host.onUp(this);
   }
 
@@ -414,7 +258,7 @@ export class Peer implements DriverOwner, PoolOwner {
 
   /** @ignore */
   onAttemptFailed(error: TransportError, final: boolean): void {
-    settle(this.#connectWaiters, error);
+    this.#connects.rejectAll(error);
     if (!final) {
       if (this.#state === "connecting") this.#state = "reconnecting";
       return;
@@ -425,13 +269,13 @@ export class Peer implements DriverOwner, PoolOwner {
 
   /** @ignore */
   onSenderChanged(): void {
-    this.#pump();
+    this.#outgoing.pump();
   }
 
   /** @ignore */
   onHandedOver(): void {
     this.releaseAll();
-    this.#pump();
+    this.#outgoing.pump();
   }
 
   /** A peer we can't dial may come back for a while; what waits for it waits that long. */
@@ -456,9 +300,9 @@ export class Peer implements DriverOwner, PoolOwner {
     this.#cancelAbsence = undefined;
     this.#cancelRateTimer?.();
     this.#cancelRateTimer = undefined;
-    settle(this.#connectWaiters, error);
+    this.#connects.rejectAll(error);
     if (wasActive) this.#host.onDown(this, error);
-    this.#dropQueue(error);
+    this.#outgoing.fail(error);
     if (state === "closed") this.#host.onGone(this);
   }
 
@@ -486,12 +330,12 @@ export class Peer implements DriverOwner, PoolOwner {
 
   /** @ignore */
   onWritable(driver: Driver): void {
-    if (driver === this.#pool.sender) this.#pump();
+    if (driver === this.#pool.sender) this.#outgoing.pump();
   }
 
   /** @ignore */
   onFlushed(): void {
-    if (this.#flushWaiters.size > 0 && this.#idle) settle(this.#flushWaiters);
+    this.#outgoing.checkFlushed();
   }
 
   /** @ignore */
@@ -509,7 +353,9 @@ export class Peer implements DriverOwner, PoolOwner {
     addTraffic(this.traffic, driverTraffic(driver));
     driver.clearCounters();
     const why = error?.message ?? "the connection was closed";
-    for (const payload of driver.unsent()) this.#undelivered(payload, why, "unknown", error);
+    for (const payload of driver.unsent()) {
+      this.#outgoing.undelivered(payload, why, "unknown", error);
+    }
     this.#host.onConnectionEnded(this, driver, error);
     this.#pool.closed(driver, error);
     this.onFlushed();
@@ -542,17 +388,6 @@ export class Peer implements DriverOwner, PoolOwner {
       this.releaseAll();
     });
     return false;
-  }
-}
-
-/** What `send` returns when there was nothing to wait for. */
-const TAKEN: Promise<void> = Promise.resolve();
-
-function settle(waiters: Set<ConnectWaiter>, error?: TransportError): void {
-  for (const waiter of [...waiters]) {
-    waiters.delete(waiter);
-    if (error === undefined) waiter.resolve();
-    else waiter.reject(error);
   }
 }
 

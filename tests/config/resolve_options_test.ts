@@ -204,7 +204,7 @@ describe("numbers", () => {
 
   it("may be fractions where fractions are meant, but never NaN or infinite", () => {
     const cases: [path: string, good: number[], bad: number[]][] = [
-      ["keepaliveIntervalSecs", [0.001, 86400], [0, -1, 86400.5]],
+      ["keepaliveIntervalSecs", [0.1, 86400], [0, -1, 86400.5]],
       ["reconnect.jitter", [0, 0.5, 1], [-0.01, 1.01, 3]],
       ["reconnect.multiplier", [1, 1.5, 100], [0.99, 0, 100.1]],
       ["rateLimit.refillRate", [0.001, 1e12], [0, -1]],
@@ -224,7 +224,7 @@ describe("numbers", () => {
     assert.equal(problem({ reconnect: { jitter: 3 } }), message);
     assert.equal(
       problem({ keepaliveIntervalSecs: 0 }),
-      "keepaliveIntervalSecs: must be above 0 and at most 86400, got 0",
+      "keepaliveIntervalSecs: must be between 0.1 and 86400, got 0",
     );
     assert.equal(
       problem({ rateLimit: { refillRate: 0 } }),

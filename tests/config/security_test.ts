@@ -106,3 +106,18 @@ describe("validateSecurity in the other modes", () => {
     assert.match(error.message, /^security: must be "strict", "permissive", "development" or/);
   });
 });
+
+describe("a wish to verify peers without an authority", () => {
+  for (const security of ["development", "legacy"] as const) {
+    for (
+      const wish of [{ requireClientAuth: true }, { nodeIdVerification: "CommonName" }] as const
+    ) {
+      it(`is a ConfigError in ${security} mode: ${Object.keys(wish)[0]}`, () => {
+        assert.throws(
+          () => validateSecurity({ nodeId: "a", security, tls: wish }),
+          { name: "ConfigError", path: "tls" },
+        );
+      });
+    }
+  }
+});

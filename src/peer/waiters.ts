@@ -1,0 +1,58 @@
+/**
+ * Promises that settle together, with signals that take one of them out.
+ *
+ * @module
+ */
+
+import type { TransportError } from "../errors.ts";
+
+/** What is returned where there is nothing to wait for. */
+export const DONE: Promise<void> = Promise.resolve();
+
+interface Waiter {
+  readonly resolve: () => void;
+  readonly reject: (reason: unknown) => void;
+}
+
+/** Callers that wait for the same thing. */
+export class WaiterSet {
+  readonly #waiters = new Set<Waiter>();
+
+  /** How many wait. */
+  get size(): number {
+    return this.#waiters.size;
+  }
+
+  /** Waits until all are resolved or rejected, or the signal says no. */
+  wait(signal?: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const leave = () => {
+        this.#waiters.delete(waiter);
+        signal?.removeEventListener("abort", onAbort);
+      };
+      const onAbort = () => waiter.reject(signal?.reason);
+      const waiter: Waiter = {
+        resolve: () => {
+          leave();
+          resolve();
+        },
+        reject: (reason) => {
+          leave();
+          reject(reason);
+        },
+      };
+      signal?.addEventListener("abort", onAbort, { once: true });
+      this.#waiters.add(waiter);
+    });
+  }
+
+  /** Lets all go on. */
+  resolveAll(): void {
+    for (const waiter of [...this.#waiters]) waiter.resolve();
+  }
+
+  /** Turns all away. */
+  rejectAll(error: TransportError): void {
+    for (const waiter of [...this.#waiters]) waiter.reject(error);
+  }
+}
