@@ -208,9 +208,14 @@ export class Driver implements ConnectionSink {
     this.link.close();
   }
 
-  /** Looks again whether messages are wanted. */
+  /** Whether messages that came before the link closed still wait to be wanted. */
+  get hasRemains(): boolean {
+    return this.#closed && this.#connection.hasRemains;
+  }
+
+  /** Looks again whether messages are wanted; also after the link has closed. */
   release(): void {
-    if (this.#closing) return;
+    if (this.#closing && !this.#closed) return;
     this.#connection.resume(this.#environment.now());
     this.#steerReading();
     this.#arm();

@@ -62,6 +62,8 @@ export class Peer implements DriverOwner, PoolOwner {
   readonly #connects = new WaiterSet();
   #state: PeerState = "connecting";
   #wasUp = false;
+  /** Closed connections whose last messages still wait, oldest first; newer ones wait for them. */
+  readonly #remains = new Set<Driver>();
   #pendingHandlers = 0;
   #rateHeld = false;
   #cancelRateTimer: (() => void) | undefined;
@@ -318,8 +320,9 @@ export class Peer implements DriverOwner, PoolOwner {
 
   /** @ignore */
   wantsMessage(driver: Driver): boolean {
-    return this.#pendingHandlers === 0 && !this.#rateHeld && !this.#host.inboxFull &&
-      this.#pool.mayDeliver(driver) && this.#hasToken();
+    if (this.#pendingHandlers > 0 || this.#rateHeld || this.#host.inboxFull) return false;
+    if (this.#remains.size > 0 && !this.#remains.has(driver)) return false;
+    return this.#pool.mayDeliver(driver) && this.#hasToken();
   }
 
   /** @ignore */
@@ -350,8 +353,8 @@ export class Peer implements DriverOwner, PoolOwner {
 
   /** @ignore */
   onClosed(driver: Driver, error: TransportError | undefined): void {
-    addTraffic(this.traffic, driverTraffic(driver));
-    driver.clearCounters();
+    this.#moveCounters(driver);
+    if (driver.hasRemains) this.#remains.add(driver);
     const why = error?.message ?? "the connection was closed";
     for (const payload of driver.unsent()) {
       this.#outgoing.undelivered(payload, why, "unknown", error);
@@ -374,7 +377,18 @@ export class Peer implements DriverOwner, PoolOwner {
 
   /** Lets the connections look again whether messages are wanted, the oldest first. */
   releaseAll(): void {
+    for (const driver of [...this.#remains]) {
+      driver.release();
+      this.#moveCounters(driver);
+      if (driver.hasRemains) return;
+      this.#remains.delete(driver);
+    }
     for (const driver of this.#pool.drivers) driver.release();
+  }
+
+  #moveCounters(driver: Driver): void {
+    addTraffic(this.traffic, driverTraffic(driver));
+    driver.clearCounters();
   }
 
   #hasToken(): boolean {

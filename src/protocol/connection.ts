@@ -125,9 +125,9 @@ export class Connection {
     return this.#held;
   }
 
-  /** Bytes received and not yet delivered. */
-  get undeliveredBytes(): number {
-    return this.#decoder.bufferedBytes;
+  /** Whether bytes were received that may still become messages. */
+  get hasRemains(): boolean {
+    return (this.#held || this.#delivering) && this.#decoder.bufferedBytes > 0;
   }
 
   /** Puts one message into the outbox. The payload is copied. Returns its bytes on the wire. */

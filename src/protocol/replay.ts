@@ -79,7 +79,9 @@ export class ReplayWindow {
     const key = `${nodeId.length}:${nodeId}${nonce}`;
     const known = this.#known.get(key);
     if (known !== undefined && known >= oldest) return false;
-    while (this.#heap.length > this.#spare && this.#heap[0]!.timestamp < oldest) this.#forgetOldest();
+    while (this.#heap.length > this.#spare && this.#heap[0]!.timestamp < oldest) {
+      this.#forgetOldest();
+    }
     // Two timestamps under one key would be too many: the old one gives way.
     while (this.#known.has(key)) this.#forgetOldest();
     if (timestamp <= this.#forgotten) return false;

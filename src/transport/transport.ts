@@ -28,7 +28,7 @@ export interface LinkInfo {
 export interface LinkEvents {
   /** Bytes arrived, at least one. The chunk belongs to the receiver: the link never writes to it again. */
   onData(chunk: Uint8Array): void;
-  /** All that was written has left; `write` may be called again after it returned false. */
+  /** `bufferedBytes` has fallen to 0 after it was above: all that was written has left. */
   onDrain(): void;
   /** The other side finished sending (FIN). Writing still works. */
   onEnd(): void;
@@ -40,7 +40,10 @@ export interface LinkEvents {
 export interface Link {
   /** Addresses, protocol, the peer's certificate. */
   readonly info: LinkInfo;
-  /** Bytes given to `write` that have not left this process yet. */
+  /**
+   * Bytes given to `write` that have not left this process yet. Keeps its value when the link
+   * closes, and counts what is written after that: such bytes never leave.
+   */
   readonly bufferedBytes: number;
   /** Starts the flow of events. Called once; data that arrived before is kept and delivered. */
   open(events: LinkEvents): void;

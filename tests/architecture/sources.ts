@@ -1,21 +1,54 @@
-/** The layers of src/ and what may import what; read by layers_check.ts with the files' texts. */
+/**
+ * The layers of src/: what may import what. Read by layers_check.ts, which is given the files' texts.
+ *
+ * @module
+ */
 
-/** Folder or file of src/ -> what it may import, as prefixes below src/. */
-export const ALLOWED: Record<string, readonly string[]> = {
+/** What the types between rooms are: every room below the endpoint may know them. */
+const TYPES = ["errors.ts", "options.ts", "stats.ts"];
+
+/**
+ * Folder or file of src/ -> what it may import, as prefixes below src/. The longest matching name
+ * counts; "" is for the files at the top of src/ that are not named.
+ */
+export const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   "protocol/": ["protocol/", "errors.ts"],
-  "runtime/": ["runtime/", "errors.ts", "transport/transport.ts", "transport/address.ts", "protocol/message.ts"],
-  "transport/": ["transport/", "runtime/", "errors.ts"],
-  "peer/": [
-    "peer/",
-    "protocol/",
+  "runtime/": [
+    "runtime/",
     "errors.ts",
-    "options.ts",
-    "stats.ts",
-    "runtime/environment.ts",
     "transport/transport.ts",
+    "transport/address.ts",
+    "protocol/message.ts",
   ],
+  "transport/": ["transport/", "runtime/", "errors.ts", "show_value.ts"],
+  "peer/": ["peer/", "protocol/", ...TYPES, "runtime/environment.ts", "transport/transport.ts"],
+  "certs/": ["certs/", "protocol/", "errors.ts"],
+  "errors.ts": [],
+  "show_value.ts": ["protocol/text.ts"],
+  "stats.ts": ["errors.ts"],
+  "options.ts": ["runtime/environment.ts"],
+  "endpoint.ts": [
+    ...["codec.ts", "errors.ts", "events.ts", "link_tls.ts", "options.ts", "peer_info.ts"],
+    ...["resolve_options.ts", "security.ts", "stats.ts", "peer/", "protocol/", "runtime/"],
+    "transport/",
+  ],
+  "": [
+    ...TYPES,
+    ...["default_options.ts", "option_reader.ts", "resolve_options.ts", "resolve_tls.ts"],
+    ...["show_value.ts", "toml.ts", "toml_names.ts", "protocol/", "peer/", "runtime/"],
+    "transport/",
+  ],
+};
+
+/** Package or `node:` module, as a prefix -> who may import it, as prefixes below src/. */
+export const PACKAGES: Readonly<Record<string, readonly string[]>> = {
+  "smol-toml": ["toml.ts"],
+  "lz4-wasm": ["runtime/lz4.ts"],
+  "@peculiar/x509": ["certs/"],
+  "reflect-metadata": ["certs/"],
+  "node:": ["runtime/", "config_file.ts", "certs/"],
 };
 
 /** What the pure core may not name: the outside world comes in as arguments. */
 export const IMPURE =
-  /\b(?:Date\.now|new Date\(\)|performance\.|Math\.random|setTimeout|setInterval|queueMicrotask|Deno\.|Bun\.|process\.|globalThis|fetch\()|from "node:|import\("/;
+  /\b(?:Date\.now|new Date\(\)|performance\b|Math\.random|setTimeout|setInterval|setImmediate|queueMicrotask|Deno\b|Bun\b|process\.|globalThis|crypto\b|fetch\()|(?:from|import)\s*\(?\s*"node:|\bimport\(|\basync\b|\bawait\b|\bPromise\b/;

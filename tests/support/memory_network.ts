@@ -147,8 +147,8 @@ export class MemoryLink implements Link {
   }
 
   write(chunk: Uint8Array): boolean {
-    if (this.#closed || this.#ended) return true;
     this.bufferedBytes += chunk.length;
+    if (this.#closed || this.#ended) return false;
     const copy = chunk.slice();
     this.#network.later(() => this.#deliver(copy));
     this.#congested = this.bufferedBytes >= this.#highWater;

@@ -1,0 +1,19 @@
+/**
+ * The handshake of the protocol (docs/protocol.md, section 2): the dialer sends a hello, the
+ * listener judges it and answers with welcome or reject, the dialer checks the welcome. Nothing
+ * here has a clock, randomness or a socket: they come in as arguments.
+ *
+ * @module
+ */
+
+export { encodeHello, type Hello, parseHello } from "./hello.ts";
+export { type JudgeContext, judgeHello, type Verdict } from "./judge_hello.ts";
+export type { Capability, LocalIdentity, Negotiated, ProtocolVersion } from "./negotiate.ts";
+export {
+  acceptWelcome,
+  encodeReject,
+  encodeWelcome,
+  parseAnswer,
+  type Reject,
+  type Welcome,
+} from "./welcome.ts";
