@@ -426,8 +426,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
       onPeerUp: ({ nodeId, identity }) => this.emit("peerup", { nodeId, identity }),
       onPeerDown: ({ nodeId }, error) => this.emit("peerdown", { nodeId, error }),
       onStateChange: (nodeId, change) => this.#stateChanged(nodeId, change),
-      onUndelivered: (peer, payload, error, fate) =>
-        this.#undelivered(peer, payload, error, fate),
+      onUndelivered: (peer, payload, error, fate) => this.#undelivered(peer, payload, error, fate),
       onFailure: (error, nodeId, address) => this.#failure(error, nodeId, address),
     };
   }
@@ -574,7 +573,10 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
   }
 
   #warn(message: string, more: Partial<WarningDetail> & { log?: boolean } = {}): void {
-    if (more.log) console.warn(`hawser: ${message}`);
+    if (more.log === true && !logged.has(message)) {
+      logged.add(message);
+      console.warn(`hawser: ${message}`);
+    }
     this.#warning = true;
     try {
       this.emit("warning", {
@@ -589,6 +591,9 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
   }
   #warning = false;
 }
+
+/** What this process has logged: a hundred endpoints say the same thing once. */
+const logged = new Set<string>();
 
 const NO_PEERS = { traffic: noTraffic };
 

@@ -27,8 +27,7 @@ const SUITES: Record<string, () => Promise<Sum>> = {
       ],
       countNode,
     ),
-  interop: () =>
-    suite("deno", ["test", "-A", ...INTEROP_FILES], countDeno),
+  interop: () => suite("deno", ["test", "-A", ...INTEROP_FILES], countDeno),
 };
 
 const INTEROP_FILES = ["tests/interop/"];
@@ -76,7 +75,10 @@ function countDeno(output: string): Sum {
 }
 
 function countBun(output: string): Sum {
-  return { passed: lastNumber(output, /^ *(\d+) pass$/gm), failed: lastNumber(output, /^ *(\d+) fail$/gm) };
+  return {
+    passed: lastNumber(output, /^ *(\d+) pass$/gm),
+    failed: lastNumber(output, /^ *(\d+) fail$/gm),
+  };
 }
 
 function countNode(output: string): Sum {

@@ -96,6 +96,10 @@ class Handshaking implements DriverOwner {
     this.#onFailed(error);
   }
 
+  onIdentity(): Rejection | undefined {
+    return undefined;
+  }
+
   onHello(): Rejection | undefined {
     return undefined;
   }

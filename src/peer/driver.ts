@@ -26,7 +26,9 @@ const LINGER_MS = 500;
 
 /** What a driver tells the peer or manager that owns it. */
 export interface DriverOwner {
-  /** A listener's connection got a hello; undefined lets it in. */
+  /** A listener's connection got a hello with this name; undefined believes it. */
+  onIdentity(driver: Driver, nodeId: string): Rejection | undefined;
+  /** The hello is in order; undefined lets it in. */
   onHello(driver: Driver, negotiated: Negotiated): Rejection | undefined;
   /** The handshake is complete. */
   onEstablished(driver: Driver): void;
@@ -236,6 +238,11 @@ export class Driver implements ConnectionSink {
   }
 
   // --- what the protocol tells ---
+
+  /** @ignore */
+  onIdentity(nodeId: string): Rejection | undefined {
+    return this.#owner.onIdentity(this, nodeId);
+  }
 
   /** @ignore */
   onHello(negotiated: Negotiated): Rejection | undefined {

@@ -6,7 +6,11 @@
 
 import { TransportError } from "../errors.ts";
 import type { NodeIdVerification } from "../options.ts";
-import { certificateIdentity, checkCertificateUse, readCertificate } from "../protocol/certificate.ts";
+import {
+  certificateIdentity,
+  checkCertificateUse,
+  readCertificate,
+} from "../protocol/certificate.ts";
 import type { LinkInfo } from "../transport/transport.ts";
 
 /** Who a peer is, as its certificate proves. */

@@ -278,37 +278,28 @@ export class PeerManager implements PeerHost {
 
   // --- who is let in ---
 
+  /** @ignore: for Accepted. Gives what the certificate proves, or throws. */
+  identify(driver: Driver, nodeId: string): PeerIdentity | undefined {
+    return this.#identify(driver.link, nodeId, "client");
+  }
+
   /** @ignore: for Accepted. */
-  judge(
-    driver: Driver,
-    negotiated: Negotiated,
-  ): { rejection: Rejection } | { identity: PeerIdentity | undefined } {
-    const { nodeId, incarnation } = negotiated;
-    if (this.#closing) return refuse("SHUTTING_DOWN", "the endpoint is closing");
-    let identity: PeerIdentity | undefined;
-    try {
-      identity = this.#identify(driver.link, nodeId, "client");
-    } catch (error) {
-      const typed = error as TransportError;
-      const missing = typed.code === "ClientCertificateRequired";
-      return {
-        rejection: {
-          code: missing ? "IDENTITY_REQUIRED" : "AUTH_FAILED",
-          reason: missing ? "a client certificate is required" : "the certificate does not fit",
-          error: typed,
-        },
-      };
-    }
+  judge({ nodeId, incarnation }: Negotiated): Rejection | undefined {
+    if (this.#closing) return { code: "SHUTTING_DOWN", reason: "the endpoint is closing" };
     const peer = this.#peers.get(nodeId);
-    if (peer === undefined || peer.connectionCount === 0) return { identity };
+    if (peer === undefined || peer.connectionCount === 0) return undefined;
     const restarted = incarnation !== undefined && peer.incarnation !== undefined &&
       incarnation !== peer.incarnation;
-    if (restarted) return refuse("DUPLICATE_NODE_ID", "another process with this node id is connected");
-    const accepted = peer.drivers.filter((other) => !other.dialed).length;
-    if (accepted >= this.options.poolSize + SPARE_CONNECTIONS) {
-      return refuse("TOO_MANY_CONNECTIONS", `a peer may have ${this.options.poolSize}`);
+    if (restarted) {
+      const reason = "another process with this node id is connected";
+      return { code: "DUPLICATE_NODE_ID", reason };
     }
-    return { identity };
+    const accepted = peer.drivers.filter((other) => !other.dialed).length;
+    if (accepted < this.options.poolSize + SPARE_CONNECTIONS) return undefined;
+    return {
+      code: "TOO_MANY_CONNECTIONS",
+      reason: `a peer may have ${this.options.poolSize}`,
+    };
   }
 
   /** @ignore: for Accepted. */
@@ -422,11 +413,20 @@ class Accepted implements DriverOwner {
     this.#lifecycle = lifecycle;
   }
 
-  onHello(driver: Driver, negotiated: Negotiated): Rejection | undefined {
-    const verdict = this.#manager.judge(driver, negotiated);
-    if ("rejection" in verdict) return verdict.rejection;
-    this.#identity = verdict.identity;
-    return undefined;
+  onIdentity(driver: Driver, nodeId: string): Rejection | undefined {
+    try {
+      this.#identity = this.#manager.identify(driver, nodeId);
+      return undefined;
+    } catch (error) {
+      const typed = error as TransportError;
+      return typed.code === "ClientCertificateRequired"
+        ? { code: "IDENTITY_REQUIRED", reason: "a client certificate is required", error: typed }
+        : { code: "AUTH_FAILED", reason: "the certificate does not fit", error: typed };
+    }
+  }
+
+  onHello(_: Driver, negotiated: Negotiated): Rejection | undefined {
+    return this.#manager.judge(negotiated);
   }
 
   onEstablished(driver: Driver): void {
@@ -450,6 +450,7 @@ class Accepted implements DriverOwner {
 
 /** Owns drivers that come too late. */
 const REFUSED: DriverOwner = {
+  onIdentity: () => undefined,
   onHello: () => ({ code: "SHUTTING_DOWN", reason: "the endpoint is closing" }),
   onEstablished() {},
   wantsMessage: () => true,
@@ -460,10 +461,6 @@ const REFUSED: DriverOwner = {
   onPeerEnd() {},
   onClosed() {},
 };
-
-function refuse(code: Rejection["code"], reason: string): { rejection: Rejection } {
-  return { rejection: { code, reason } };
-}
 
 function hex(bytes: Uint8Array): string {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");

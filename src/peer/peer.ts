@@ -311,6 +311,11 @@ export class Peer implements DriverOwner, PoolOwner {
   // --- what the connections tell ---
 
   /** @ignore */
+  onIdentity(): Rejection | undefined {
+    return undefined;
+  }
+
+  /** @ignore */
   onHello(): Rejection | undefined {
     return undefined;
   }

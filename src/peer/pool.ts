@@ -214,7 +214,7 @@ export class Pool implements SlotOwner {
       } else if (final || this.#theirsWin()) this.#dropSlot(slot);
       return;
     }
-    if (final) for (const other of [...this.#slots]) this.#dropSlot(other);
+    if (final) { for (const other of [...this.#slots]) this.#dropSlot(other); }
     this.#owner.onAttemptFailed(error, final);
   }
 

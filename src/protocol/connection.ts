@@ -42,6 +42,8 @@ export interface Rejection {
 
 /** What a connection tells its owner. */
 export interface ConnectionSink {
+  /** Listener only: is the other side the node it says it is? Asked before anything else is judged. */
+  onIdentity(nodeId: string): Rejection | undefined;
   /** Listener only: the hello is in order; may this node come in? */
   onHello(negotiated: Negotiated): Rejection | undefined;
   /** The handshake is complete. */
@@ -272,8 +274,13 @@ export class Connection {
       this.outbox.addFrame(encodeReject("MALFORMED", this.#typed(error).message));
       throw error;
     }
+    // First of all: a nonce, once judged, is remembered under the name of the node.
+    const impostor = this.#sink.onIdentity(hello.nodeId);
+    if (impostor !== undefined) return this.#reject(impostor, hello.nodeId);
     const verdict = judgeHello(hello, local, { wallClockMs: now + wallClockOffset, replay });
-    if ("reject" in verdict) return this.#reject({ code: verdict.reject, reason: verdict.reason });
+    if ("reject" in verdict) {
+      return this.#reject({ code: verdict.reject, reason: verdict.reason }, hello.nodeId);
+    }
     const rejection = this.#sink.onHello(verdict.accept);
     if (rejection !== undefined) return this.#reject(rejection, verdict.accept.nodeId);
     this.outbox.addFrame(encodeWelcome(verdict.accept, local));

@@ -16,7 +16,7 @@ import {
   type RefusedStats,
   type StateChangeDetail,
   type TransportError,
-} from "@hawser/hawser";
+} from "../../mod.ts";
 import { type Credentials, TestCa } from "../support/certs.ts";
 import { RawPeer, type RawTarget } from "./raw_peer.ts";
 import { hello } from "./wire.ts";
@@ -62,7 +62,9 @@ export function inScene(
     const scene = new Scene(options);
     const unhandled: unknown[] = [];
     const onUnhandled = (reason: unknown) => unhandled.push(reason);
+    const { warn } = console;
     process.on("unhandledRejection", onUnhandled);
+    console.warn = (line: unknown) => scene.checkText(String(line));
     try {
       await scene.start();
       await test(scene);
@@ -70,6 +72,7 @@ export function inScene(
     } finally {
       await scene.close();
       process.off("unhandledRejection", onUnhandled);
+      console.warn = warn;
     }
     assert.deepEqual(unhandled, [], "unhandled rejections");
     assert.deepEqual(scene.improperText, [], "text of a peer that was not escaped or not cut");
@@ -81,7 +84,7 @@ export class Scene {
   readonly delivered: Delivered[] = [];
   /** Typed errors the victim reported, by event or by a rejected `connect`, each once. */
   readonly reported: TransportError[] = [];
-  /** Messages of events and errors with control characters, or endless ones. */
+  /** Log lines, messages of events and of errors with control characters, or endless ones. */
   readonly improperText: string[] = [];
   victim!: Endpoint;
   canary!: Endpoint;
@@ -253,7 +256,7 @@ export class Scene {
     const { victim } = this;
     victim.addEventListener("statechange", ({ detail }) => this.#stateChanged(detail));
     victim.addEventListener("warning", ({ detail }) => {
-      this.#checkText(detail.message);
+      this.checkText(detail.message);
       if (detail.error !== undefined) this.#report(detail.error);
     });
     victim.addEventListener("peerdown", ({ detail }) => {
@@ -284,7 +287,7 @@ export class Scene {
   }
 
   #stateChanged({ connection, to, reason }: StateChangeDetail): void {
-    this.#checkText(reason);
+    this.checkText(reason);
     if (to === "failed" || to === "closed") this.#open.delete(connection);
     else this.#open.add(connection);
     this.#changed();
@@ -292,11 +295,12 @@ export class Scene {
 
   #report(error: TransportError): void {
     if (!this.reported.includes(error)) this.reported.push(error);
-    this.#checkText(error.message);
+    this.checkText(error.message);
     this.#changed();
   }
 
-  #checkText(text: string): void {
+  /** Notes text that no log line or message should have. */
+  checkText(text: string): void {
     if (text.length > 600 || /[^ -~…]/.test(text)) this.improperText.push(text.slice(0, 700));
   }
 

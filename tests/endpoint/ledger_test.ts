@@ -6,7 +6,7 @@
 
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import type { Endpoint } from "@hawser/hawser";
+import type { Endpoint } from "../../mod.ts";
 import { bytes, type Cluster, inCluster, text } from "../support/cluster.ts";
 
 class Ledger {

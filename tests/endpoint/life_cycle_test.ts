@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import type { Endpoint } from "@hawser/hawser";
+import type { Endpoint } from "../../mod.ts";
 import { bytes, inbox, inCluster, watchStates } from "../support/cluster.ts";
 
 const names = (endpoint: Endpoint, types: ("peerup" | "peerdown")[]): string[] => {
@@ -154,7 +154,10 @@ describe("reconnection", () => {
       // Each refused attempt takes 1 ms on this network.
       const expected = [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000];
       for (const [i, delay] of expected.entries()) {
-        assert.ok(Math.abs(delays[i]! - delay) <= 3, `attempt ${i}: ${delays[i]} instead of ${delay}`);
+        assert.ok(
+          Math.abs(delays[i]! - delay) <= 3,
+          `attempt ${i}: ${delays[i]} instead of ${delay}`,
+        );
       }
     }),
   );
@@ -227,7 +230,9 @@ describe("reconnection", () => {
       const names = Array.from({ length: 100 }, (_, i) => `n${i}`);
       for (const name of names) await cluster.start(name);
       await cluster.environment.run(
-        Promise.all(names.map((name) => a.connect({ nodeId: name, address: cluster.address(name) }))),
+        Promise.all(
+          names.map((name) => a.connect({ nodeId: name, address: cluster.address(name) })),
+        ),
       );
       const at: number[] = [];
       a.addEventListener("statechange", ({ detail }) => {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { BackpressureError, json, MessageTooLargeError, TransportError } from "@hawser/hawser";
+import { BackpressureError, json, MessageTooLargeError, TransportError } from "../../mod.ts";
 import { bytes, inbox, inCluster, text } from "../support/cluster.ts";
 
 describe("messages", () => {
@@ -126,7 +126,7 @@ describe("messages", () => {
     "carry objects with a codec, and one that can't be decoded harms nobody",
     inCluster(async (cluster) => {
       const a = await cluster.start("a");
-      const { Endpoint } = await import("@hawser/hawser");
+      const { Endpoint } = await import("../../mod.ts");
       const b = new Endpoint<{ n: number }>({
         nodeId: "b",
         listen: cluster.address("b"),

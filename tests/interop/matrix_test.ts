@@ -36,7 +36,10 @@ describe("strict mutual TLS between runtimes", { skip }, () => {
           });
           await a.tell({ do: "start", options: await options("a") });
           await a.tell({ do: "connect", nodeId: "b", address });
-          await a.until<{ active: number }>({ do: "poolStats", nodeId: "b" }, (s) => s.active === 2);
+          await a.until<{ active: number }>(
+            { do: "poolStats", nodeId: "b" },
+            (s) => s.active === 2,
+          );
           const seen = await b.until<{ connections: number } | null>(
             { do: "peer", nodeId: "a" },
             (peer) => peer?.connections === 2,

@@ -29,7 +29,10 @@ export class Actor {
   readonly exited: Promise<number | null>;
   stderr = "";
 
-  constructor(runtime: RuntimeName, options: { prefix?: string[]; env?: Record<string, string> } = {}) {
+  constructor(
+    runtime: RuntimeName,
+    options: { prefix?: string[]; env?: Record<string, string> } = {},
+  ) {
     this.runtime = runtime;
     const command = [...(options.prefix ?? []), ...runCommand(runtime, ACTOR)];
     this.#child = spawn(command[0]!, command.slice(1), {
@@ -60,7 +63,9 @@ export class Actor {
       const answer = await this.tell(command);
       if (done(answer)) return answer;
       if (performance.now() > end) {
-        throw new Error(`${this.runtime}: ${JSON.stringify(command)} stays ${JSON.stringify(answer)}`);
+        throw new Error(
+          `${this.runtime}: ${JSON.stringify(command)} stays ${JSON.stringify(answer)}`,
+        );
       }
     }
   }

@@ -1,6 +1,6 @@
 /** Endpoints on the memory network. */
 
-import { Endpoint, type EndpointConfig, type StateChangeDetail } from "@hawser/hawser";
+import { Endpoint, type EndpointConfig, type StateChangeDetail } from "../../mod.ts";
 import { MemoryNetwork, VirtualEnvironment } from "./memory_network.ts";
 
 export const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);

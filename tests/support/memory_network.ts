@@ -41,7 +41,12 @@ export class VirtualEnvironment implements Environment {
   }
 
   setTimer(delayMs: number, callback: () => void): () => void {
-    const timer = { at: this.#now + Math.max(0, delayMs), order: this.#order++, callback, cancelled: false };
+    const timer = {
+      at: this.#now + Math.max(0, delayMs),
+      order: this.#order++,
+      callback,
+      cancelled: false,
+    };
     this.#timers.push(timer);
     return () => {
       timer.cancelled = true;
@@ -254,7 +259,10 @@ export class MemoryNetwork {
   readonly #listeners = new Map<string, ListenOptions>();
   #nextPort = 1;
 
-  constructor(environment: VirtualEnvironment, options: { latencyMs?: number; highWater?: number } = {}) {
+  constructor(
+    environment: VirtualEnvironment,
+    options: { latencyMs?: number; highWater?: number } = {},
+  ) {
     this.environment = environment;
     this.latencyMs = options.latencyMs ?? 1;
     this.highWater = options.highWater ?? 65_536;
@@ -265,7 +273,8 @@ export class MemoryNetwork {
   }
 
   dropping(from: MemoryLink): boolean {
-    return this.blackHoles.has(from.info.remoteAddress) || this.blackHoles.has(from.info.localAddress);
+    return this.blackHoles.has(from.info.remoteAddress) ||
+      this.blackHoles.has(from.info.localAddress);
   }
 
   /** The transport under the scheme "memory"; `host` is what listeners see of this node. */
@@ -324,7 +333,12 @@ export class MemoryNetwork {
           encrypted: false,
           peerCertificate: undefined,
         });
-        const near = new MemoryLink(this, info(dialAddress, address, address), this.highWater, () => {});
+        const near = new MemoryLink(
+          this,
+          info(dialAddress, address, address),
+          this.highWater,
+          () => {},
+        );
         const far = new MemoryLink(this, info(address, dialAddress, host), this.highWater, release);
         near.peer = far;
         far.peer = near;
