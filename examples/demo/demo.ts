@@ -122,6 +122,7 @@ export class Demo {
       security: "strict",
       tls: this.#tls.get(name)!,
       // Less waits in memory than the default allows, so that progress is what was really sent.
+      maxMessageSize: 1024 * 1024,
       maxPendingBytes: 4 * 1024 * 1024,
       reconnect: { initialBackoffMs: 100, maxBackoffMs: 1000 },
       ...(name === SOURCE ? {} : { listen: this.#addresses.get(name) ?? "tcp://127.0.0.1:0" }),

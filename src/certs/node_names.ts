@@ -6,6 +6,7 @@
 
 import { isIP } from "node:net";
 import { quote } from "../protocol/text.ts";
+import { UsageError } from "./usage_error.ts";
 
 /** A node that is to have a certificate. */
 export interface NodeNames {
@@ -25,7 +26,7 @@ const HOST_NAME =
 /**
  * Reads `node1` or `node1=db1.example.com,10.0.0.5`.
  *
- * @throws {RangeError} Where the node id or a host can't be used; says why.
+ * @throws {UsageError} Where the node id or a host can't be used; says why.
  */
 export function parseNodeNames(argument: string): NodeNames {
   const equals = argument.indexOf("=");
@@ -47,7 +48,7 @@ export function parseNodeNames(argument: string): NodeNames {
 /**
  * Checks nodes that are made together.
  *
- * @throws {RangeError} Where a node is there twice, or a host of one is the id of another: verified
+ * @throws {UsageError} Where a node is there twice, or a host of one is the id of another: verified
  * by SubjectAltName, the one could pass for the other.
  */
 export function checkTogether(nodes: readonly NodeNames[]): void {
@@ -83,6 +84,6 @@ function isHost(host: string): boolean {
   return HOST_NAME.test(host) && !/^[\d.]+$/.test(host);
 }
 
-function cannotUse(nodeId: string, problem: string): RangeError {
-  return new RangeError(`Cannot make a certificate for ${quote(nodeId)}: ${problem}`);
+function cannotUse(nodeId: string, problem: string): UsageError {
+  return new UsageError(`Cannot make a certificate for ${quote(nodeId)}: ${problem}`);
 }

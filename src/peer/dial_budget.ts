@@ -9,12 +9,23 @@ import { TokenBucket } from "../protocol/token_bucket.ts";
 import type { Environment } from "../runtime/environment.ts";
 import { Fifo } from "./fifo.ts";
 
-/** Attempts under way at one time. */
-const MAX_CONCURRENT_DIALS = 32;
-/** Attempts that may start in one burst. */
-const DIAL_BURST = 32;
-/** Attempts per second in the long run. */
-const DIALS_PER_SECOND = 100;
+/** How many attempts may be made. */
+export interface DialLimits {
+  /** Attempts under way at one time. */
+  readonly concurrent: number;
+  /** Attempts that may start in one burst. */
+  readonly burst: number;
+  /** Attempts per second in the long run. */
+  readonly perSecond: number;
+}
+
+/** For peers that were lost or are wanted for the first time. */
+export const DIAL_LIMITS: DialLimits = { concurrent: 32, burst: 32, perSecond: 100 };
+/**
+ * For the renewal of silent connections, which must come in time and are spread by jitter: a budget
+ * of their own, so that dead peers can't use it up.
+ */
+export const RENEWAL_LIMITS: DialLimits = { concurrent: 32, burst: 1000, perSecond: 1000 };
 
 interface Waiter {
   readonly start: () => void;
@@ -25,17 +36,17 @@ interface Waiter {
 export class DialBudget {
   readonly #environment: Environment;
   readonly #bucket: TokenBucket;
+  readonly #concurrent: number;
   readonly #waiters = new Fifo<Waiter>();
   #running = 0;
   #cancelTimer: (() => void) | undefined;
 
   /** Starts with a full burst. */
-  constructor(environment: Environment) {
+  constructor(environment: Environment, { concurrent, burst, perSecond }: DialLimits) {
     this.#environment = environment;
-    this.#bucket = new TokenBucket(
-      { bucketSize: DIAL_BURST, refillRate: DIALS_PER_SECOND },
-      environment.now(),
-    );
+    this.#concurrent = concurrent;
+    const bucket = { bucketSize: burst, refillRate: perSecond };
+    this.#bucket = new TokenBucket(bucket, environment.now());
   }
 
   /** Attempts under way. */
@@ -75,7 +86,7 @@ export class DialBudget {
   }
 
   #next(): void {
-    while (this.#running < MAX_CONCURRENT_DIALS) {
+    while (this.#running < this.#concurrent) {
       const waiter = this.#waiters.peek();
       if (waiter === undefined) break;
       if (!waiter.gone) {

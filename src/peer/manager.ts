@@ -15,7 +15,7 @@ import { addTraffic, noTraffic, type TrafficStats } from "../stats.ts";
 import type { DialOptions, Link, LinkTls } from "../transport/transport.ts";
 import type { ConnectionLimits } from "./connection_limits.ts";
 import { dial } from "./dial.ts";
-import { DialBudget } from "./dial_budget.ts";
+import { DIAL_LIMITS, DialBudget, RENEWAL_LIMITS } from "./dial_budget.ts";
 import { Driver, type DriverConfig, type DriverOwner } from "./driver.ts";
 import { type PeerIdentity, verifyIdentity } from "./identity.ts";
 import { Lifecycle, type StateChange } from "./lifecycle.ts";
@@ -29,6 +29,8 @@ const VERSIONS = { min: 1, max: 2 } as const;
 const MAX_ABSENT_PEERS = 1024;
 /** A peer may hold this many connections above poolSize while one is being replaced. */
 const SPARE_CONNECTIONS = 1;
+/** Share of the keepalive interval by which a silent connection may be renewed early. */
+const RENEWAL_JITTER = 0.2;
 /** How long ending connections may take before they are cut when the endpoint closes. */
 const END_MS = 1_000;
 
@@ -65,6 +67,7 @@ export class PeerManager implements PeerHost {
   readonly #leaving = new Set<Peer>();
   readonly #past: TrafficStats = noTraffic();
   readonly #budget: DialBudget;
+  readonly #renewals: DialBudget;
   readonly #replay: ReplayWindow;
   readonly #local: LocalIdentity;
   readonly #accepting = new Map<Driver, Accepted>();
@@ -79,7 +82,8 @@ export class PeerManager implements PeerHost {
     this.environment = environment;
     this.#host = host;
     this.#credentials = credentials;
-    this.#budget = new DialBudget(environment);
+    this.#budget = new DialBudget(environment, DIAL_LIMITS);
+    this.#renewals = new DialBudget(environment, RENEWAL_LIMITS);
     this.#replay = new ReplayWindow({ maxSkewMs: options.maxClockSkewMs });
     this.#local = {
       nodeId: options.nodeId,
@@ -127,7 +131,8 @@ export class PeerManager implements PeerHost {
     try {
       await peer.connect(address, signal);
     } catch (error) {
-      if (!known && peer.state !== "active" && this.#peers.get(nodeId) === peer) {
+      const wanted = known || peer.awaited || peer.state === "active";
+      if (!wanted && this.#peers.get(nodeId) === peer) {
         peer.leave(
           error instanceof TransportError
             ? error
@@ -198,7 +203,8 @@ export class PeerManager implements PeerHost {
 
   /** @ignore */
   async dial(peer: Peer, attempt: DialAttempt): Promise<void> {
-    const release = await this.#budget.acquire(attempt.signal);
+    const renewal = attempt.renewWithinMs !== undefined;
+    const release = await (renewal ? this.#renewals : this.#budget).acquire(attempt.signal);
     const { options, environment } = this;
     const address = peer.address!;
     let identity: PeerIdentity | undefined;
@@ -206,7 +212,7 @@ export class PeerManager implements PeerHost {
       await dial({
         nodeId: peer.nodeId,
         address,
-        timeoutMs: options.connectTimeoutMs,
+        timeoutMs: attempt.renewWithinMs ?? options.connectTimeoutMs,
         signal: attempt.signal,
         setTimer: (delayMs, callback) => environment.setTimer(delayMs, callback),
         openLink: (signal) =>
@@ -374,7 +380,9 @@ export class PeerManager implements PeerHost {
       replay: this.#replay,
       handshakeDeadline: now + options.connectTimeoutMs,
       ioTimeoutMs: options.ioTimeoutMs,
-      keepaliveMs: this.#local.keepaliveMs,
+      // Connections made together must not all be renewed together.
+      keepaliveMs: this.#local.keepaliveMs &&
+        this.#local.keepaliveMs * (1 - RENEWAL_JITTER * environment.random()),
       lz4: this.#credentials.lz4,
       compressMinSize: options.compression.minSize,
     };

@@ -178,6 +178,11 @@ export class Peer implements DriverOwner, PoolOwner {
     return established;
   }
 
+  /** Whether a `connect` waits for it. */
+  get awaited(): boolean {
+    return this.#connects.size > 0;
+  }
+
   /** Dials from now on without anybody waiting for it. */
   keepConnected(address: string): void {
     this.address = address;

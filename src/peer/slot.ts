@@ -18,6 +18,8 @@ export interface DialAttempt {
   readonly lifecycle: Lifecycle;
   /** Ends the attempt. */
   readonly signal: AbortSignal;
+  /** For the renewal of a silent connection: milliseconds it may take. Undefined: connectTimeoutMs. */
+  readonly renewWithinMs: number | undefined;
   /** Called once, at the moment the handshake is complete, before any message is delivered. */
   attach(driver: Driver): void;
 }
@@ -96,6 +98,7 @@ export class Slot {
     this.#owner.dial({
       lifecycle,
       signal: abort.signal,
+      renewWithinMs: undefined,
       attach: (driver) => this.#up(driver, lifecycle, "handshake complete"),
     }).then(
       () => this.#finishAttempt(abort),
@@ -123,13 +126,11 @@ export class Slot {
     this.#renewing = true;
     const abort = new AbortController();
     this.#abort = abort;
-    const cancel = this.#owner.setTimer(withinMs, () => {
-      abort.abort(new TransportError("Timeout", "Cannot renew the connection: no answer in time"));
-    });
     const lifecycle = this.#owner.newLifecycle();
     this.#owner.dial({
       lifecycle,
       signal: abort.signal,
+      renewWithinMs: withinMs,
       attach: (driver) => {
         const replaces = this.driver === old;
         this.#up(driver, lifecycle, "renewed after silence");
@@ -145,7 +146,6 @@ export class Slot {
       },
     ).finally(() => {
       this.#renewing = false;
-      cancel();
     });
   }
 
@@ -160,6 +160,11 @@ export class Slot {
   }
 
   #up(driver: Driver, lifecycle: Lifecycle, reason: string): void {
+    if (this.stopped) {
+      // It came up at the very moment nobody wanted it any more.
+      lifecycle.change("closed", "no longer needed");
+      return driver.close();
+    }
     this.#cancelWait?.();
     this.#cancelWait = undefined;
     // The connection that a renewal replaced may have been lost meanwhile: its life ends here.

@@ -94,7 +94,8 @@ export class ReplayWindow {
   #forgetOldest(): void {
     const { key, timestamp } = pop(this.#heap);
     this.#known.delete(key);
-    if (timestamp > this.#forgotten) this.#forgotten = timestamp;
+    // Never lower than before: what was no younger than the last one forgotten was not let in.
+    this.#forgotten = timestamp;
   }
 }
 

@@ -50,7 +50,7 @@ export function isObject(value: unknown): value is Record<string, unknown> {
  * goes no further than that: so it never recurses deeper than was looked at here.
  */
 function scan(text: string, maxDepth: number): void {
-  // One entry per open container: the keys seen in an object, undefined for an array.
+  // One entry per open container: the keys seen in an object, undefined for an array, which has none.
   const open: (Set<string> | undefined)[] = [];
   let keyMayCome = false;
   for (let at = 0; at < text.length; at++) {
@@ -58,16 +58,15 @@ function scan(text: string, maxDepth: number): void {
       case OPEN_OBJECT:
       case OPEN_ARRAY:
         if (open.length >= maxDepth) throw malformed(`it is nested deeper than ${maxDepth}`);
-        keyMayCome = text.charCodeAt(at) === OPEN_OBJECT;
-        open.push(keyMayCome ? new Set() : undefined);
+        open.push(text.charCodeAt(at) === OPEN_OBJECT ? new Set() : undefined);
+        keyMayCome = true;
         break;
       case CLOSE_OBJECT:
       case CLOSE_ARRAY:
         open.pop();
-        keyMayCome = false;
         break;
       case COMMA:
-        keyMayCome = open.at(-1) !== undefined;
+        keyMayCome = true;
         break;
       case COLON:
         keyMayCome = false;

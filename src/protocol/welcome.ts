@@ -19,6 +19,7 @@ import { quote } from "./text.ts";
 
 /** A listener lets us in. */
 export interface Welcome {
+  /** Tells it from a {@linkcode Reject}. */
   readonly type: "welcome";
   /** The version it chose. */
   readonly protocolVersion: number;
@@ -32,6 +33,7 @@ export interface Welcome {
 
 /** A listener turns us away. */
 export interface Reject {
+  /** Tells it from a {@linkcode Welcome}. */
   readonly type: "reject";
   /** Its code; undefined where it is none that we know. */
   readonly code: RejectCode | undefined;

@@ -31,6 +31,8 @@ const BEAT_WITHIN_MS = 1_000;
 export interface SceneOptions {
   /** Options of the victim beside its node id, address and security. */
   victim?: Partial<EndpointConfig>;
+  /** Options of all endpoints, the canary too. */
+  everybody?: Partial<EndpointConfig>;
   /** Mutual TLS in strict mode; otherwise plain text in development mode. */
   strict?: boolean | "CommonName" | "SubjectAltName";
   /** What the victim's application does with messages that are not the canary's. */
@@ -245,11 +247,12 @@ export class Scene {
   }
 
   async #security(nodeId: string): Promise<Partial<EndpointConfig>> {
-    const { strict } = this.#options;
-    if (!strict) return { security: "development" };
+    const { strict, everybody } = this.#options;
+    if (!strict) return { security: "development", ...everybody };
     const nodeIdVerification = strict === true ? "CommonName" : strict;
     const { cert, key } = await this.ca.issue(nodeId);
-    return { tls: { cert, key, ca: this.ca.ca, requireClientAuth: true, nodeIdVerification } };
+    const tls = { cert, key, ca: this.ca.ca, requireClientAuth: true, nodeIdVerification };
+    return { tls, ...everybody };
   }
 
   #listen(): void {

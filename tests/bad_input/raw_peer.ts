@@ -1,4 +1,4 @@
-/** A socket without manners: writes whatever it is told, and never closes because the other did. */
+/** Sockets that write whatever they are told. */
 
 import net from "node:net";
 import tls from "node:tls";
@@ -17,6 +17,8 @@ export interface RawTarget {
   /** Our own address: all of 127.0.0.0/8 is loopback. */
   localAddress?: string;
   tls?: RawTls;
+  /** Do not finish because the other side did. */
+  stubborn?: boolean;
 }
 
 /** One connection of an attacker. */
@@ -155,8 +157,8 @@ export class RawListener {
 }
 
 function open(target: RawTarget, onConnected: () => void): net.Socket {
-  const { port, localAddress, tls: material } = target;
-  const to = { host: "127.0.0.1", port, allowHalfOpen: true };
+  const { port, localAddress, tls: material, stubborn = false } = target;
+  const to = { host: "127.0.0.1", port, allowHalfOpen: stubborn };
   if (material === undefined) {
     const from = localAddress === undefined ? {} : { localAddress };
     return net.connect({ ...to, ...from }, onConnected);

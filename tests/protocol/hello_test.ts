@@ -213,6 +213,15 @@ describe("parseHello", () => {
     assert.throws(() => parse(plus('"__proto__":1,"__proto__":1')), malformed("twice"));
   });
 
+  it("takes no field from a prototype that other code of the process has spoilt", () => {
+    Object.defineProperty(Object.prototype, "auth_token", { value: "t", configurable: true });
+    try {
+      assert.equal(parse(MINIMAL).authToken, undefined);
+    } finally {
+      Reflect.deleteProperty(Object.prototype, "auth_token");
+    }
+  });
+
   it("refuses a field that stands twice, as one side would read the one and one the other", () => {
     assert.throws(() => parse(plus('"node_\\u0069d":"b"')), malformed("twice"));
   });

@@ -110,7 +110,16 @@ describe("judgeHello", () => {
   it("rejects a missing and a wrong token as AUTH_FAILED with the same reason", () => {
     const local = identity({ authToken: "s3cret-é" });
     const reasons = new Set<string>();
-    const wrong = ["", "s3cret", "s3cret-", "s3cret-e", "s3cret-éé", "x".repeat(3000), "S3CRET-é"];
+    const wrong = [
+      "",
+      "s3cret",
+      "s3cret-",
+      "s3cret-e",
+      "s3cret-éé",
+      "x".repeat(3000),
+      "S3CRET-é",
+      "s3cret-é\u0000",
+    ];
     for (const text of [MINIMAL, ...wrong.map((auth_token) => hello({ auth_token }))]) {
       const verdict = judge(text, local);
       assert.ok("reject" in verdict && verdict.reject === "AUTH_FAILED", text.slice(0, 120));

@@ -174,6 +174,26 @@ describe("ReplayWindow against a model that forgets nothing", () => {
     }));
   });
 
+  it("forgets exactly the oldest when it is full", () => {
+    const timestamps = fc.array(fc.integer({ min: 0, max: 1000 }), {
+      minLength: 60,
+      maxLength: 200,
+    });
+    fc.assert(fc.property(timestamps, fc.integer({ min: 1, max: 24 }), (timestamps, capacity) => {
+      const window = new ReplayWindow({ maxSkewMs: 1000, capacity });
+      const kept: number[] = [];
+      let forgotten = -Infinity;
+      timestamps.forEach((timestamp, i) => {
+        assert.equal(window.admit("a", timestamp, `n${i}`, 500), timestamp > forgotten);
+        if (timestamp <= forgotten) return;
+        kept.push(timestamp);
+        kept.sort((a, b) => a - b);
+        if (kept.length > capacity) forgotten = kept.shift()!;
+      });
+      assert.equal(window.size, kept.length);
+    }));
+  });
+
   it("while the clock runs forward and all fit, admits every hello that is new and in time", () => {
     fc.assert(fc.property(steps, (steps) => {
       const window = new ReplayWindow({ maxSkewMs: skew, capacity: 200 });

@@ -217,7 +217,7 @@ export class MemoryLink implements Link {
       this.#peerEnded = true;
       this.#events.onEnd();
     }
-    if (this.#peerEnded && this.#ended) this.#shut(undefined, false);
+    if (this.#peerEnded && this.#ended && this.bufferedBytes === 0) this.#shut(undefined, false);
   }
 
   /** The peer has read this many of our bytes. */
