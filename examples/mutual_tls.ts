@@ -9,31 +9,26 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Endpoint, loadConfigFile } from "../mod.ts";
-// On the command line it is: hawser certs
-import { Authority } from "../src/certs/authority.ts";
+// What `hawser certs --out FOLDER node1 node2` does:
+import { systemFiles } from "../src/certs/files.ts";
 import { parseNodeNames } from "../src/certs/node_names.ts";
+import { makeCertificates } from "../src/certs/store.ts";
 
 /** `security` is not named: strict is the default. Paths count from the file's own folder. */
 const toml = (nodeId: string, more = "") => `
 node_id = "${nodeId}"
 ${more}
 [tls]
-cert_path = "${nodeId}.pem"
+cert_path = "${nodeId}.crt"
 key_path = "${nodeId}.key"
-ca_cert_path = "ca.pem"
+ca_cert_path = "ca.crt"
 require_client_auth = true
 node_id_verification = "CommonName"
 `;
 
 async function makeFiles(folder: string): Promise<void> {
-  const lifetime = { nowMs: Date.now(), days: 1 };
-  const { authority } = await Authority.create(lifetime);
-  await writeFile(join(folder, "ca.pem"), authority.cert);
-  for (const nodeId of ["node1", "node2"]) {
-    const { cert, key } = await authority.issue(parseNodeNames(nodeId), lifetime);
-    await writeFile(join(folder, `${nodeId}.pem`), cert);
-    await writeFile(join(folder, `${nodeId}.key`), key, { mode: 0o600 });
-  }
+  const nodes = ["node1", "node2"].map(parseNodeNames);
+  await makeCertificates(systemFiles, { folder, nodes, days: 1, force: false, nowMs: Date.now() });
   await writeFile(join(folder, "node1.toml"), toml("node1", `listen = "tcp://127.0.0.1:0"`));
   await writeFile(join(folder, "node2.toml"), toml("node2"));
 }

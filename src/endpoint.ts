@@ -193,15 +193,17 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     await abortable(this.#peer(nodeId, "flush").flush(), options.signal);
   }
 
-  /** Sends a message to every connected peer; no failure of one keeps it from the others. */
+  /**
+   * Sends a message to every known peer; no failure of one keeps it from the others. A peer that is
+   * reconnecting gets it when it is back.
+   */
   async broadcast(payload: T, options: SendOptions = {}): Promise<BroadcastResult> {
     const manager = this.#running("broadcast");
     options.signal?.throwIfAborted();
     const bytes = this.#encode(payload, undefined);
     const whenFull = checkedWhenFull(options.whenFull);
     const result: BroadcastResult = { delivered: [], failed: [] };
-    const peers = [...manager.peers].filter((peer) => peer.state !== "failed");
-    await Promise.all(peers.map(async (peer) => {
+    await Promise.all(Array.from(manager.peers, async (peer) => {
       try {
         await peer.send(bytes, whenFull, options.signal);
         result.delivered.push(peer.nodeId);

@@ -70,7 +70,8 @@ async function brokenReferences(): Promise<string[]> {
       }
     }
     for (const path of pathsOf(file, text)) {
-      if (!await exists(path.target)) broken.push(broken404(path));
+      const near = join(dirname(file), path.target);
+      if (!await exists(path.target) && !await exists(near)) broken.push(broken404(path));
     }
   }
   return broken;

@@ -8,7 +8,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { join } from "node:path";
 import type { EndpointOptions, TlsOptions } from "../../mod.ts";
 import type { RuntimeName } from "../../tools/runtimes.ts";
-import { makeCertificates } from "./certificates.ts";
+import { nodeCertificates } from "./certificates.ts";
 import type { PeerResult, Report } from "./control.ts";
 import { type FileEntry, shown } from "./files.ts";
 import { NodeProcess } from "./node_process.ts";
@@ -79,7 +79,7 @@ export class Demo {
     const { source, files, place } = this.#config;
     const log = (line: string) => this.#progress.log(line);
     log(`replicating ${files.length} files, ${size(this.#totalBytes)}, from ${shown(source)}`);
-    this.#tls = await makeCertificates(join(place, "certificates"), Object.keys(NODES));
+    this.#tls = await nodeCertificates(join(place, "certificates"), Object.keys(NODES));
     log(`made a CA and certificates for ${Object.keys(NODES).join(", ")}`);
     await Promise.all(Object.keys(NODES).map((name) => this.#start(name)));
     await this.#nodes.get(SOURCE)!.tell({
@@ -162,8 +162,8 @@ export class Demo {
   }
 
   async #killAndRestart(name: string): Promise<void> {
+    this.#progress.log(`half of the bytes are sent to ${name}: killing it with SIGKILL`);
     await this.#nodes.get(name)!.kill();
-    this.#progress.log(`half of the bytes are sent to ${name}: killed it with SIGKILL`);
     await this.#start(name);
   }
 
@@ -185,8 +185,8 @@ export class Demo {
     const victim = results.find(({ peer }) => peer === VICTIM)!;
     this.#config.screen.write(
       `\n${table([HEADING, ...rows])}\n\n` +
-        `After the kill ${victim.filesSentAgain} files were sent to ${VICTIM} again; ` +
-        `${victim.undelivered} messages had been reported undelivered.\n`,
+        `Files sent to ${VICTIM} again after the kill: ${victim.filesSentAgain}; ` +
+        `messages reported undelivered: ${victim.undelivered}\n`,
     );
     return problems;
   }

@@ -7,14 +7,14 @@
 import { type FileHandle, open } from "node:fs/promises";
 import { join } from "node:path";
 import type { Endpoint } from "../../mod.ts";
-import { type FileEntry, shown } from "./files.ts";
+import { type FileEntry, hashFile, shown } from "./files.ts";
 import { type Ack, type Again, decodeMessage, encodeMessage } from "./protocol.ts";
 
 /** The largest part of a file in one message. */
 const CHUNK_BYTES = 64 * 1024;
 /** A folder goes in at least about this many chunks, so that a small one has a middle too. */
 const MIN_CHUNKS = 16;
-/** A file that arrives with another content this often is not what it was when the demo began. */
+/** A file that arrives with another content is sent again, up to this often. */
 const MAX_ATTEMPTS = 10;
 
 /** What is replicated, and to whom. */
@@ -35,6 +35,8 @@ interface Progress {
   attempt: number;
   sent: number;
   acknowledged: boolean;
+  /** It arrived, but with another content. */
+  differed: boolean;
 }
 
 /** Replicates to one peer. */
@@ -57,7 +59,12 @@ export class Sender {
   constructor(endpoint: Endpoint, job: Job) {
     this.#endpoint = endpoint;
     this.#job = job;
-    this.#progress = job.files.map(() => ({ attempt: 0, sent: 0, acknowledged: false }));
+    this.#progress = job.files.map(() => ({
+      attempt: 0,
+      sent: 0,
+      acknowledged: false,
+      differed: false,
+    }));
     this.#queue = new Set(job.files.keys());
     const totalBytes = job.files.reduce((sum, { size }) => sum + size, 0);
     const share = Math.ceil(totalBytes / MIN_CHUNKS);
@@ -115,8 +122,12 @@ export class Sender {
     if (message.type === "again") return this.#again(message);
     const progress = this.#progress[message.file];
     if (progress === undefined || progress.acknowledged) return;
-    if (hex(message.sha256) !== this.#job.files[message.file]!.sha256) return this.#again(message);
-    this.#count(progress, this.#job.files[message.file]!.size - progress.sent);
+    const { sha256, size } = this.#job.files[message.file]!;
+    if (hex(message.sha256) !== sha256) {
+      progress.differed = true;
+      return this.#again(message);
+    }
+    this.#count(progress, size - progress.sent);
     progress.acknowledged = true;
     this.#acknowledgedFiles++;
     this.#queue.delete(message.file);
@@ -125,18 +136,25 @@ export class Sender {
   }
 
   async #sendFile(file: number): Promise<void> {
-    const { path } = this.#job.files[file]!;
     const progress = this.#progress[file]!;
     this.#count(progress, -progress.sent);
     if (++progress.attempt > 1) this.#filesSentAgain++;
-    if (progress.attempt > MAX_ATTEMPTS) {
-      throw new Error(`${shown(path)} did not arrive as it was in ${MAX_ATTEMPTS} attempts`);
-    }
-    const handle = await open(join(this.#job.folder, path), "r");
+    if (progress.differed) await this.#checkSource(file);
+    const handle = await open(join(this.#job.folder, this.#job.files[file]!.path), "r");
     try {
       await this.#sendChunks(file, progress, handle);
     } finally {
       await handle.close();
+    }
+  }
+
+  /** A file that somebody writes to can't be replicated, however often it is sent. */
+  async #checkSource(file: number): Promise<void> {
+    const { path, sha256 } = this.#job.files[file]!;
+    const now = await hashFile(join(this.#job.folder, path));
+    if (now.sha256 !== sha256) throw new Error(`${shown(path)} was changed while the demo ran`);
+    if (this.#progress[file]!.attempt > MAX_ATTEMPTS) {
+      throw new Error(`${shown(path)} did not arrive as it was in ${MAX_ATTEMPTS} attempts`);
     }
   }
 

@@ -64,7 +64,7 @@ export async function runCerts(args: string[], flags: CertsFlags, io: CommandIo)
   io.stdout(`Made:\n${list}${authority}${warning}\n${snippet(folder, nodes[0]!.nodeId)}`);
   const others = nodes.slice(1).map(({ nodeId }) => nodeId);
   if (others.length > 0) {
-    io.stdout(`\nFor ${others.join(", ")}: the same with their own id and files.\n`);
+    io.stdout(`\nFor ${others.join(", ")}: the same, each with its own id and files.\n`);
   }
   return 0;
 }

@@ -10,6 +10,12 @@ import type { Driver } from "./driver.ts";
 import type { Lifecycle } from "./lifecycle.ts";
 import { type DialAttempt, Slot, type SlotOwner } from "./slot.ts";
 
+/**
+ * Share of the keepalive interval that a renewal may take: with the interval of silence before it, a
+ * dead peer is noticed within twice the interval, late timers included.
+ */
+const RENEWAL_SHARE = 0.8;
+
 /** What a pool needs of its peer. */
 export interface PoolOwner {
   readonly nodeId: string;
@@ -165,7 +171,8 @@ export class Pool implements SlotOwner {
   silent(driver: Driver): void {
     const { keepaliveMs, connectTimeoutMs } = this.#owner.settings;
     const slot = this.#slots.find((other) => other.driver === driver);
-    slot?.renew(Math.min(connectTimeoutMs, keepaliveMs ?? connectTimeoutMs));
+    const interval = keepaliveMs ?? connectTimeoutMs;
+    slot?.renew(Math.min(connectTimeoutMs, interval * RENEWAL_SHARE));
   }
 
   // --- what the slots ask ---

@@ -27,8 +27,11 @@ import { quote } from "./text.ts";
 const HANDSHAKE_FRAME_BYTES = 4096;
 /** A frame that has begun must be whole within this many times the io timeout. */
 const WHOLE_FRAME_FACTOR = 10;
-/** A peer that renews silent connections has gone when it was silent this many of its intervals. */
-const MISSED_INTERVALS = 2;
+/**
+ * A peer that renews silent connections has gone when it was silent for this many of its intervals:
+ * twice the interval is promised, and a timer may be late.
+ */
+const MISSED_INTERVALS = 1.9;
 
 /** Why a listener turns a dialer away. */
 export interface Rejection {
@@ -254,7 +257,7 @@ export class Connection {
       return this.#establish(acceptWelcome(answer, local, expectNodeId));
     }
     throw new HandshakeError(
-      `Cannot connect: the listener refused with ${answer.code ?? "an unknown code"}: ` +
+      `Cannot connect: the listener refused with ${answer.shownCode}: ` +
         quote(answer.reason, 200),
       answer.code,
       {
@@ -308,7 +311,10 @@ export class Connection {
       const stage = this.#config.role === "dialer"
         ? "the listener closed the connection before it answered; it may have refused our certificate"
         : "the dialer closed the connection before its hello was complete";
-      return this.#fail(new HandshakeError(`Cannot complete the handshake: ${stage}`));
+      const { expectNodeId: peer } = this.#config;
+      const message = `Cannot complete the handshake: ${stage}`;
+      // A listener that died, and one that refused our certificate, look the same from here.
+      return this.#fail(new HandshakeError(message, undefined, { peer, retryable: true }));
     }
     if (this.#decoder.midFrame) {
       this.#fail(this.#error("InvalidFrame", "the connection ended inside a frame"));

@@ -34,7 +34,7 @@ export class NodeLink implements Link {
     this.#socket = socket;
     this.info = info;
     socket.on("error", (error) => {
-      this.#error ??= linkFailed(info.remoteAddress, error);
+      if (!this.#closing) this.#error ??= linkFailed(info.remoteAddress, error);
     });
     socket.on("end", () => {
       this.#peerEnded = true;
@@ -55,7 +55,7 @@ export class NodeLink implements Link {
   open(events: LinkEvents): void {
     this.#events = events;
     this.#socket.on("data", (chunk: Buffer) => this.#onData(chunk));
-    if (this.#paused) this.#socket.pause();
+    if (!this.#paused) this.#socket.resume();
     queueMicrotask(() => {
       this.#tellDrain();
       this.#tellEnd();
@@ -75,7 +75,7 @@ export class NodeLink implements Link {
       this.#tellDrain();
     });
     const buffered = socket.writableLength;
-    this.#owesDrain = buffered > 0;
+    if (buffered > 0) this.#owesDrain = true;
     return buffered <= HIGH_WATER_BYTES;
   }
 
@@ -140,11 +140,10 @@ export class NodeLink implements Link {
   #tellClose(): void {
     const events = this.#events;
     if (!this.#closed || events === undefined) return;
-    if (this.#held.length > 0 && !this.#closing) return;
+    const inOrder = this.#closing || (this.#ended && this.#peerEnded);
+    if (inOrder && !this.#closing && this.#held.length > 0) return;
     this.#tellEnd();
     this.#events = undefined;
-    if (this.#closing) events.onClose();
-    else if (this.#ended && this.#peerEnded) events.onClose(this.#error);
-    else events.onClose(this.#error ?? linkLost(this.info.remoteAddress));
+    events.onClose(this.#error ?? (inOrder ? undefined : linkLost(this.info.remoteAddress)));
   }
 }

@@ -10,7 +10,8 @@ import { TransportError } from "../errors.ts";
 const CERTIFICATE_MISSING = /PEER_DID_NOT_RETURN_A_CERTIFICATE|ALERT_CERTIFICATE_REQUIRED/;
 /** TLS errors of an established connection that say: the other side refused us. */
 const REFUSAL_ALERT = /^ERR_SSL_.*ALERT_(?!CLOSE_NOTIFY|USER_CANCELED|INTERNAL_ERROR)/;
-const CERTIFICATE_ADVICE = "check the authority, the dates, the names and the key usage of the certificates";
+const CERTIFICATE_ADVICE =
+  "check the authority, the dates, the names and the key usage of the certificates";
 /** A TLS library's text can be long; what identifies the error stands at its start. */
 const MAX_REASON_CHARS = 200;
 

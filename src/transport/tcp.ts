@@ -1,11 +1,32 @@
-import { nodeConnect, nodeListen } from "../runtime/interim_link.ts";
-import type { Runtime } from "../runtime/runtime.ts";
+/**
+ * TCP, plain or with TLS 1.3: the transport of `tcp://` addresses.
+ *
+ * @module
+ */
+
+import type { Runtime, SocketAddress } from "../runtime/runtime.ts";
+import { type Address, formatAddress, parseAddress, parseDialAddress } from "./address.ts";
 import type { Transport } from "./transport.ts";
-export function tcpTransport(_: Runtime): Transport {
+
+const SCHEME = "tcp";
+
+/** Makes the TCP transport over the sockets of a runtime. Its methods also throw `ConfigError` for an address that is none. */
+export function tcpTransport(runtime: Runtime): Transport {
   return {
-    scheme: "tcp",
+    scheme: SCHEME,
     capabilities: { reliable: true, ordered: true, encrypted: true, peerAuthenticated: true },
-    dial: nodeConnect,
-    listen: nodeListen,
+    dial: async (address, options) =>
+      await runtime.connect(socketAddress(parseDialAddress(address)), options),
+    listen: async (address, options) =>
+      await runtime.listen(socketAddress(parseAddress(address)), options),
+  };
+}
+
+function socketAddress({ host, port }: Address): SocketAddress {
+  return {
+    scheme: SCHEME,
+    host,
+    port,
+    formatUrl: (host, port) => formatAddress(SCHEME, host, port),
   };
 }

@@ -74,6 +74,7 @@ describe("29. more connections than there is room for", () => {
     "29. from one host: the rest is turned away, other hosts are served",
     inScene({ victim: { maxConnectionsPerHost: 5 } }, async (scene) => {
       await flood(scene, 1, 5);
+      await scene.when(() => scene.openConnections === 6, 1_000, () => "not accepted");
       for (let i = 0; i < 3; i++) {
         await scene.refuses(
           { refused: "maxConnectionsPerHost" },

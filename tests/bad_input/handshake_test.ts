@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { Endpoint, type RejectCode } from "@hawser/hawser";
+import { Endpoint, type RejectCode } from "../../mod.ts";
 import { inScene, type Scene } from "./harness.ts";
 import { RawListener, type RawPeer } from "./raw_peer.ts";
 import { bytes, frame, hello, helloText, join, reject, welcome } from "./wire.ts";
@@ -300,7 +300,9 @@ describe("27. text that would write into a log", () => {
   it(
     "27. an auth token is in no reason and no error",
     inScene({ everybody: { authToken: "open-sesame" } }, async (scene) => {
-      for (const fields of [{}, { auth_token: "open-sesam" }, { auth_token: `open-sesame${evil}` }]) {
+      for (
+        const fields of [{}, { auth_token: "open-sesam" }, { auth_token: `open-sesame${evil}` }]
+      ) {
         const reason = await isRejected(scene, hello(fields), "AUTH_FAILED");
         assert.doesNotMatch(reason, /sesam|owned/);
         assert.doesNotMatch(scene.reported.at(-1)!.message, /sesam|owned/);

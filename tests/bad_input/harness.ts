@@ -94,7 +94,6 @@ export class Scene {
   readonly #options: SceneOptions;
   readonly #raw: RawPeer[] = [];
   readonly #watchers = new Set<() => void>();
-  /** Accepted connections of the victim that have not ended. */
   readonly #open = new Set<number>();
   #sent = 0;
   #arrived = 0;
@@ -109,6 +108,11 @@ export class Scene {
   /** The victim's port. */
   get port(): number {
     return Number(this.victim.addresses[0]!.split(":").at(-1));
+  }
+
+  /** Accepted connections of the victim that have not ended. */
+  get openConnections(): number {
+    return this.#open.size;
   }
 
   async start(): Promise<void> {

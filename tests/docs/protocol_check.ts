@@ -125,10 +125,10 @@ function checkFields(page: string, examples: readonly Example[]): void {
   const negotiated = { ...LOCAL, version: 2, capabilities: new Set(LOCAL.capabilities) } as const;
   const welcome = sent(encodeWelcome({ ...negotiated, keepaliveMs: undefined }, LOCAL));
   for (const field of [...Object.keys(hello), "auth_token"]) {
-    assert.match(section(page, "hello"), new RegExp(`^\\| \`${field}\` \\|`, "m"));
+    assert.match(section(page, "hello"), new RegExp(`^\\| \`${field}\` +\\|`, "m"));
   }
   for (const field of Object.keys(welcome)) {
-    assert.match(section(page, "welcome"), new RegExp(`^\\| \`${field}\` \\|`, "m"));
+    assert.match(section(page, "welcome"), new RegExp(`^\\| \`${field}\` +\\|`, "m"));
   }
 }
 
@@ -138,7 +138,7 @@ async function checkRejectCodes(
 ): Promise<void> {
   const union = /export type RejectCode =([^;]*);/.exec(await read("src/errors.ts"))?.[1] ?? "";
   const codes = [...union.matchAll(/"(\w+)"/g)].map((match) => match[1]!);
-  const rows = [...section(page, "reject").matchAll(/^\| `([A-Z_]+)` \|/gm)].map((row) => row[1]!);
+  const rows = [...section(page, "reject").matchAll(/^\| `([A-Z_]+)` +\|/gm)].map((row) => row[1]!);
   assert.deepEqual(rows.toSorted(), codes.toSorted(), "the table of reject codes");
 }
 

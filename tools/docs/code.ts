@@ -7,6 +7,7 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { stripVTControlCharacters } from "node:util";
 import { loadConfig } from "../../src/toml.ts";
 import { run, runtimePath } from "../runtimes.ts";
 import type { Fence } from "./markdown.ts";
@@ -52,7 +53,7 @@ async function extract(folder: string, { file, line, text }: Fence): Promise<str
 /** The checker's output with the places as they are in the documents. */
 function readable(output: string, folder: string): string {
   const place = new RegExp(`(?:file://)?${folder}/([\\w.-]+?)\\.\\d+\\.ts(:\\d+)`, "g");
-  return output.trim().replace(
+  return stripVTControlCharacters(output).trim().replace(
     place,
     (_, name: string, line: string) => name.replaceAll("__", "/") + line,
   );

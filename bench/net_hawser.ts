@@ -1,0 +1,146 @@
+/** Hawser's side of the network bench: two endpoints with the defaults but for compression. */
+
+import { Endpoint, type Message } from "../mod.ts";
+import {
+  MARK_END,
+  Meter,
+  newMessage,
+  readStamp,
+  RECEIVER,
+  type Result,
+  Script,
+  SENDER,
+  stamp,
+  StopWatch,
+  type Task,
+} from "./net_case.ts";
+
+/** Listens, tells the address, and resolves with what the sender brought. */
+export async function receiveHawser(
+  task: Task,
+  onListening: (address: string) => void,
+): Promise<Result> {
+  const endpoint = newEndpoint(task, RECEIVER);
+  await endpoint.start();
+  const result = task.style === "round trip"
+    ? echo(endpoint, task)
+    : task.style === "push"
+    ? measurePush(endpoint, task)
+    : measureAwait(endpoint, task);
+  onListening(endpoint.addresses[0]!);
+  return await result;
+}
+
+/** Connects, sends what the task says, and resolves when it is written. */
+export async function sendHawser(task: Task, address: string): Promise<Result> {
+  const endpoint = newEndpoint(task, SENDER);
+  await endpoint.start();
+  await endpoint.connect({ nodeId: RECEIVER, address });
+  if (task.style === "round trip") {
+    const result = await pingPong(endpoint, task);
+    await endpoint.flush(RECEIVER);
+    return result;
+  }
+  const script = new Script(task);
+  await (task.style === "push" ? sendPush : sendAwait)(endpoint, task, script);
+  await endpoint.flush(RECEIVER);
+  return { cpuNs: script.cpuNs() };
+}
+
+function newEndpoint(task: Task, nodeId: string): Endpoint {
+  const listen = task.role === "receiver" ? { listen: "tcp://127.0.0.1:0" } : {};
+  const compression = { enabled: task.compress };
+  if (task.tls === null) {
+    return new Endpoint({ nodeId, ...listen, compression, security: "legacy" });
+  }
+  const tls = { ...task.tls, requireClientAuth: true, nodeIdVerification: "CommonName" as const };
+  return new Endpoint({ nodeId, ...listen, compression, security: "strict", tls });
+}
+
+/** Sends without a promise per message, and waits only where the queue is full. */
+async function sendPush(endpoint: Endpoint, task: Task, script: Script): Promise<void> {
+  const message = newMessage(task.bytes);
+  for (let value = script.next(); value !== undefined; value = script.next()) {
+    stamp(message, 0, value);
+    if (!endpoint.trySend(RECEIVER, message)) await endpoint.send(RECEIVER, message);
+  }
+}
+
+async function sendAwait(endpoint: Endpoint, task: Task, script: Script): Promise<void> {
+  const message = newMessage(task.bytes);
+  for (let value = script.next(); value !== undefined; value = script.next()) {
+    stamp(message, 0, value);
+    await endpoint.send(RECEIVER, message);
+  }
+}
+
+function measurePush(endpoint: Endpoint, task: Task): Promise<Result> {
+  const meter = new Meter(task);
+  return new Promise((resolve, reject) => {
+    endpoint.onMessage(guarded(reject, ({ payload }) => {
+      if (!meter.take(payload.length, readStamp(payload, 0))) return;
+      resolve(meter.result);
+    }));
+  });
+}
+
+async function measureAwait(endpoint: Endpoint, task: Task): Promise<Result> {
+  const meter = new Meter(task);
+  for await (const { payload } of endpoint) {
+    if (meter.take(payload.length, readStamp(payload, 0))) break;
+  }
+  return meter.result;
+}
+
+function echo(endpoint: Endpoint, task: Task): Promise<Result> {
+  let next = 0;
+  return new Promise((resolve, reject) => {
+    endpoint.onMessage(guarded(reject, ({ from, payload }) => {
+      const value = readStamp(payload, 0);
+      if (value === MARK_END) return resolve({});
+      if (payload.length !== task.bytes || value !== next++) {
+        throw new Error(`message ${value} came`);
+      }
+      if (!endpoint.trySend(from, payload)) throw new Error("the answer was not taken");
+    }));
+  });
+}
+
+function pingPong(endpoint: Endpoint, task: Task): Promise<Result> {
+  const message = newMessage(task.bytes);
+  const watch = new StopWatch(task);
+  let number = 0;
+  const ping = (value: number) => {
+    stamp(message, 0, value);
+    if (!endpoint.trySend(RECEIVER, message)) throw new Error("the message was not taken");
+  };
+  return new Promise((resolve, reject) => {
+    endpoint.onMessage(guarded(reject, ({ payload }) => {
+      const value = readStamp(payload, 0);
+      if (payload.length !== task.bytes || value !== number) {
+        throw new Error(`answer ${value} came`);
+      }
+      if (watch.end()) {
+        ping(MARK_END);
+        return resolve(watch.percentiles());
+      }
+      watch.begin();
+      ping(++number);
+    }));
+    watch.begin();
+    ping(number);
+  });
+}
+
+function guarded(
+  reject: (error: unknown) => void,
+  handle: (message: Message) => void,
+): (message: Message) => void {
+  return (message) => {
+    try {
+      handle(message);
+    } catch (error) {
+      reject(error);
+    }
+  };
+}

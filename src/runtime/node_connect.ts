@@ -1,0 +1,89 @@
+/**
+ * Dialing with `node:net` and `node:tls`.
+ *
+ * @module
+ */
+
+import * as net from "node:net";
+import * as tls from "node:tls";
+import { TransportError } from "../errors.ts";
+import type { DialOptions, Link, LinkTls } from "../transport/transport.ts";
+import { linkInfo } from "./link_info.ts";
+import { NodeLink } from "./node_link.ts";
+import { configureSocket, socketEnds } from "./node_socket.ts";
+import { connectionFailed, handshakeFailed, isNetworkError, unusableTls } from "./socket_errors.ts";
+import type { SocketAddress } from "./sockets.ts";
+import { dialerTls, verifiedCertificate } from "./tls_settings.ts";
+
+/** Opens a connection; see {@linkcode Runtime.connect} for what it throws. */
+export function connectNode(address: SocketAddress, options: DialOptions): Promise<Link> {
+  return new Promise((resolve, reject) => {
+    const { signal } = options;
+    signal.throwIfAborted();
+    const action = `connect to ${address.formatUrl(address.host, address.port)}`;
+    const socket = openSocket(address, options.tls, action);
+    let connected = false;
+
+    const fail = (reason: unknown) => {
+      signal.removeEventListener("abort", onAbort);
+      socket.destroy();
+      reject(reason);
+    };
+    const onAbort = () => fail(signal.reason);
+    const onError = (cause: unknown) => {
+      const duringTls = connected && options.tls !== undefined && !isNetworkError(cause);
+      fail(duringTls ? handshakeFailed(action, cause) : connectionFailed(action, cause));
+    };
+    const onClose = () => onError(new Error("the connection was closed"));
+    const onReady = () => {
+      const link = makeLink(socket, address, options, action);
+      if (link instanceof TransportError) return fail(link);
+      signal.removeEventListener("abort", onAbort);
+      socket.off("close", onClose);
+      resolve(link);
+    };
+
+    signal.addEventListener("abort", onAbort);
+    // Stays for good: an error after the end of the attempt has nobody else to catch it.
+    socket.on("error", onError);
+    socket.once("close", onClose);
+    socket.once("connect", () => {
+      connected = true;
+    });
+    socket.once(options.tls ? "secureConnect" : "connect", onReady);
+  });
+}
+
+function openSocket(
+  { host, port }: SocketAddress,
+  security: LinkTls | undefined,
+  action: string,
+): net.Socket {
+  if (security === undefined) return net.connect({ host, port, allowHalfOpen: true });
+  try {
+    // @types/node has `allowHalfOpen` for a TLS server only; Node, Deno and Bun all honour it here.
+    const half = { allowHalfOpen: true };
+    return tls.connect({ host, port, ...half, ...dialerTls(security, host) });
+  } catch (cause) {
+    throw unusableTls(action, cause);
+  }
+}
+
+function makeLink(
+  socket: net.Socket,
+  address: SocketAddress,
+  options: DialOptions,
+  action: string,
+): Link | TransportError {
+  const security = options.tls;
+  let peerCertificate: Uint8Array | undefined;
+  if (security !== undefined) {
+    const verified = verifiedCertificate(socket as tls.TLSSocket, true, action);
+    if (verified instanceof TransportError) return verified;
+    if (security.needPeerCertificate) peerCertificate = verified;
+  }
+  configureSocket(socket, options.keepaliveSecs);
+  const { local, remote } = socketEnds(socket, address);
+  const encrypted = security !== undefined;
+  return new NodeLink(socket, linkInfo(address, local, remote, { encrypted, peerCertificate }));
+}

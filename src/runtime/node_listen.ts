@@ -1,0 +1,98 @@
+/**
+ * Accepting with `node:net` and `node:tls`.
+ *
+ * @module
+ */
+
+import * as net from "node:net";
+import * as tls from "node:tls";
+import type { Link, Listener, ListenOptions } from "../transport/transport.ts";
+import { linkInfo, normalizeHost } from "./link_info.ts";
+import { NodeLink } from "./node_link.ts";
+import { configureSocket, socketEnds } from "./node_socket.ts";
+import { connectionFailed, unusableTls } from "./socket_errors.ts";
+import type { SocketAddress } from "./sockets.ts";
+import { TlsAcceptor } from "./tls_acceptor.ts";
+import { listenerTls } from "./tls_settings.ts";
+
+/** Starts to accept; see {@linkcode Runtime.listen} for what it throws. */
+export async function listenNode(
+  address: SocketAddress,
+  options: ListenOptions,
+): Promise<Listener> {
+  const action = `listen on ${address.formatUrl(address.host, address.port)}`;
+  const establish = (socket: net.Socket, certificate?: Uint8Array) => {
+    configureSocket(socket, options.keepaliveSecs);
+    options.onLink(acceptedLink(socket, address, options, certificate));
+  };
+  const server = makeServer(options, action);
+  const acceptor = options.tls && new TlsAcceptor(server, options, options.tls, establish);
+  let closed = false;
+
+  // Fires before TLS is started, on all three runtimes.
+  server.on("connection", (socket: net.Socket) => {
+    // An error always ends in "close", which is where it is dealt with.
+    socket.on("error", () => {});
+    const host = socket.remoteAddress;
+    const remoteHost = normalizeHost(host ?? "");
+    const release = closed || host === undefined ? undefined : options.admit(remoteHost);
+    if (release === undefined) return void socket.destroy();
+    socket.once("close", release);
+    if (acceptor === undefined) establish(socket);
+    else acceptor.begin(socket, remoteHost);
+  });
+
+  await bind(server, address, action);
+  // Accepting can fail later, as when the process has no descriptor left; the listener goes on.
+  server.on(
+    "error",
+    (cause) => options.onError(connectionFailed("accept a connection", cause), ""),
+  );
+  const bound = server.address() as net.AddressInfo;
+  return {
+    address: address.formatUrl(bound.address, bound.port),
+    close: () => {
+      if (!closed) {
+        closed = true;
+        server.close();
+        acceptor?.close();
+      }
+      // The server's own callback would wait for the links; the address is free in the next turn.
+      return new Promise((resolve) => setTimeout(resolve, 0));
+    },
+  };
+}
+
+function makeServer(options: ListenOptions, action: string): net.Server {
+  const half = { allowHalfOpen: true };
+  if (options.tls === undefined) return net.createServer(half);
+  try {
+    // Our own deadline counts from the accept; this one would only come second.
+    const handshakeTimeout = options.handshakeTimeoutMs * 2;
+    return tls.createServer({ ...half, ...listenerTls(options.tls), handshakeTimeout });
+  } catch (cause) {
+    throw unusableTls(action, cause);
+  }
+}
+
+function bind(server: net.Server, address: SocketAddress, action: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const onError = (cause: unknown) => reject(connectionFailed(action, cause));
+    server.once("error", onError);
+    server.listen({ host: address.host, port: address.port }, () => {
+      server.off("error", onError);
+      resolve();
+    });
+  });
+}
+
+function acceptedLink(
+  socket: net.Socket,
+  address: SocketAddress,
+  options: ListenOptions,
+  peerCertificate: Uint8Array | undefined,
+): Link {
+  const { local, remote } = socketEnds(socket, address);
+  const encrypted = options.tls !== undefined;
+  return new NodeLink(socket, linkInfo(address, local, remote, { encrypted, peerCertificate }));
+}
