@@ -3,7 +3,7 @@
  * socket in the same run:
  *
  *     deno run -A bench/net.ts [--runtime deno|bun|node]... [--seconds N] [--repeat N]
- *                              [--filter TEXT] [--json FILE] [--cpu-prof FOLDER]
+ *                              [--filter TEXT] [--json FILE] [--pin] [--cpu-prof FOLDER]
  *
  * Every repetition starts two new processes and warms them up. Raw and Hawser take turns, so that
  * what else the machine does falls on both. The receiver checks the length and the number of every
@@ -18,7 +18,7 @@ import { parseArgs } from "node:util";
 import { TestCa } from "../tests/support/certs.ts";
 import { type RuntimeName, RUNTIMES } from "../tools/runtimes.ts";
 import { type Pem, RECEIVER, SENDER, type Style, type Task } from "./net_case.ts";
-import { measurePair, type PairResult } from "./net_pair.ts";
+import { measurePair, type PairOptions, type PairResult } from "./net_pair.ts";
 import { type Row, showMachine, showRow, showTitles } from "./net_table.ts";
 
 /** Time for a new process to compile what it runs. */
@@ -33,13 +33,12 @@ interface Case {
   readonly compress: boolean;
 }
 
-interface Options {
+interface Options extends PairOptions {
   readonly runtimes: readonly RuntimeName[];
   readonly seconds: number;
   readonly repeat: number;
   readonly filter: string;
   readonly json: string | undefined;
-  readonly profileFolder: string | undefined;
 }
 
 const KIB = 1024;
@@ -119,7 +118,7 @@ function measure(runtime: RuntimeName, one: Case, library: Task["library"]): Pro
     warmUpMs: WARM_UP_MS,
     measureMs: options.seconds * 1000,
   });
-  return measurePair(runtime, task("receiver"), task("sender"), options.profileFolder);
+  return measurePair(runtime, task("receiver"), task("sender"), options);
 }
 
 async function issue(): Promise<Record<Task["role"], Pem>> {
@@ -139,6 +138,7 @@ function readOptions(): Options {
       repeat: { type: "string", default: "5" },
       filter: { type: "string", default: "" },
       json: { type: "string" },
+      pin: { type: "boolean", default: false },
       "cpu-prof": { type: "string" },
     },
   });
@@ -153,6 +153,7 @@ function readOptions(): Options {
     repeat: positive("--repeat", values.repeat),
     filter: values.filter,
     json: values.json,
+    pin: values.pin,
     profileFolder: values["cpu-prof"],
   };
 }

@@ -22,6 +22,14 @@ export interface PairResult {
   readonly receiver: ProcessCost;
 }
 
+/** How the processes are started. */
+export interface PairOptions {
+  /** One core for each, by `taskset` of Linux; round trips depend on where the two run. */
+  readonly pin: boolean;
+  /** Where each process leaves a CPU profile. */
+  readonly profileFolder: string | undefined;
+}
+
 /** What one of the processes needed. */
 export interface ProcessCost {
   readonly peakBytes: number;
@@ -34,11 +42,11 @@ export async function measurePair(
   runtime: RuntimeName,
   receiverTask: Task,
   senderTask: Task,
-  profileFolder: string | undefined,
+  options: PairOptions,
 ): Promise<PairResult> {
   const workers: Worker[] = [];
   const begin = (task: Task) => {
-    const worker = new Worker(runtime, task, profileFolder);
+    const worker = new Worker(runtime, task, options);
     workers.push(worker);
     return worker;
   };
@@ -78,9 +86,9 @@ class Worker {
   readonly #exited: Promise<void>;
   #stderr = "";
 
-  constructor(runtime: RuntimeName, task: Task, profileFolder: string | undefined) {
+  constructor(runtime: RuntimeName, task: Task, options: PairOptions) {
     this.#name = `${runtime} ${task.library} ${task.role}`;
-    const [path, ...args] = commandOf(runtime, task, profileFolder);
+    const [path, ...args] = commandOf(runtime, task, options);
     this.#child = spawn(path!, args, {
       stdio: ["pipe", "pipe", "pipe"],
       env: { ...process.env, NO_COLOR: "1" },
@@ -88,6 +96,7 @@ class Worker {
     this.#exited = new Promise((resolve) => this.#child.on("close", () => resolve()));
     this.#lines = createInterface({ input: this.#child.stdout })[Symbol.asyncIterator]();
     this.#child.stderr.on("data", (chunk) => this.#stderr += String(chunk));
+    this.#child.on("error", (error) => this.#stderr += error.message);
     // A worker that has died says so by ending its output.
     this.#child.stdin.on("error", () => {});
     this.tell(JSON.stringify(task));
@@ -122,18 +131,20 @@ class Worker {
   }
 }
 
-/** All three take the same flags for a CPU profile, which they write at their end. */
-function commandOf(runtime: RuntimeName, task: Task, profileFolder: string | undefined): string[] {
+function commandOf(runtime: RuntimeName, task: Task, options: PairOptions): string[] {
+  const { pin, profileFolder } = options;
   const command = runCommand(runtime, WORKER);
-  if (profileFolder === undefined) return command;
+  if (profileFolder !== undefined) {
+    const at = runtime === "node" ? 1 : 2;
+    command.splice(at, 0, ...profileFlags(runtime, task, profileFolder));
+  }
+  return pin ? ["taskset", "-c", task.role === "sender" ? "0" : "1", ...command] : command;
+}
+
+/** All three take the same flags for a CPU profile, which they write at their end. */
+function profileFlags(runtime: RuntimeName, task: Task, folder: string): string[] {
   const tls = task.tls === null ? "plain" : "tls";
   const style = task.style.replaceAll(" ", "-");
   const name = [runtime, task.library, tls, style, task.bytes, task.role].join("_");
-  const flags = [
-    "--cpu-prof",
-    `--cpu-prof-dir=${profileFolder}`,
-    `--cpu-prof-name=${name}.cpuprofile`,
-  ];
-  const at = runtime === "node" ? 1 : 2;
-  return [...command.slice(0, at), ...flags, ...command.slice(at)];
+  return ["--cpu-prof", `--cpu-prof-dir=${folder}`, `--cpu-prof-name=${name}.cpuprofile`];
 }

@@ -120,7 +120,7 @@ export class Authority {
         ]),
         alternativeNames(names),
         await x509.SubjectKeyIdentifierExtension.create(keys.publicKey),
-        await x509.AuthorityKeyIdentifierExtension.create(this.#certificate),
+        await authorityKeyIdentifier(this.#certificate),
       ],
     });
     return {
@@ -181,6 +181,16 @@ function alternativeNames(names: NodeNames): x509.SubjectAlternativeNameExtensio
     ...dnsNames.map((value) => ({ type: "dns" as const, value })),
     ...[...new Set(names.ipAddresses)].map((value) => ({ type: "ip" as const, value })),
   ]);
+}
+
+/** The number the authority has given its own key; not every one is the hash of the key. */
+async function authorityKeyIdentifier(
+  authority: x509.X509Certificate,
+): Promise<x509.AuthorityKeyIdentifierExtension> {
+  const own = authority.getExtension(x509.SubjectKeyIdentifierExtension);
+  return own === null
+    ? await x509.AuthorityKeyIdentifierExtension.create(authority)
+    : new x509.AuthorityKeyIdentifierExtension(own.keyId);
 }
 
 /** Whole seconds, as certificates hold them. */

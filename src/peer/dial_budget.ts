@@ -25,7 +25,7 @@ export const DIAL_LIMITS: DialLimits = { concurrent: 32, burst: 32, perSecond: 1
  * For the renewal of silent connections, which must come in time and are spread by jitter: a budget
  * of their own, so that dead peers can't use it up.
  */
-export const RENEWAL_LIMITS: DialLimits = { concurrent: 32, burst: 1000, perSecond: 1000 };
+export const RENEWAL_LIMITS: DialLimits = { concurrent: 256, burst: 1000, perSecond: 1000 };
 
 interface Waiter {
   readonly start: () => void;

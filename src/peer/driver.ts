@@ -11,16 +11,17 @@ import {
   type ConnectionSink,
   type Rejection,
 } from "../protocol/connection.ts";
-import { FrameDecoder } from "../protocol/frame.ts";
 import type { Negotiated } from "../protocol/handshake.ts";
-import { decodeBodyV2 } from "../protocol/message.ts";
 import type { Environment } from "../runtime/environment.ts";
 import type { Link } from "../transport/transport.ts";
+import { SentTail } from "./sent_tail.ts";
 
 /** A batch is written as soon as it is this large, without waiting for the turn to end. */
 const BATCH_BYTES = 131_072;
 /** After this many bytes written in one go, other work of the process gets its turn. */
 const TURN_BYTES = 8_388_608;
+/** What a connection that ends may hold back at most while nobody takes it. */
+const ENDING_BYTES = 1_048_576;
 /** How long a refused dialer's reject may take to leave. */
 const LINGER_MS = 500;
 
@@ -44,7 +45,7 @@ export interface DriverOwner {
   onSilent(driver: Driver): void;
   /** The peer sends nothing more here; ours should end too. */
   onPeerEnd(driver: Driver): void;
-  /** It is over, exactly once. Messages whose fate is unknown are in `unsent()`. */
+  /** It is over, exactly once. What may not have arrived is in `takeUndelivered()`. */
   onClosed(driver: Driver, error: TransportError | undefined): void;
 }
 
@@ -91,8 +92,8 @@ export class Driver implements ConnectionSink {
   #closing = false;
   #closed = false;
   #error: TransportError | undefined;
-  /** Chunks of messages the link may still hold, oldest first, and how many messages are in them. */
-  #inflight: Uint8Array[] = [];
+  readonly #tail = new SentTail();
+  /** Messages in chunks that the link may still hold. */
   #inflightMessages = 0;
   #unwrittenBytes = 0;
   #writeDeadline: number | undefined;
@@ -173,21 +174,21 @@ export class Driver implements ConnectionSink {
     const messages = outbox.messages;
     const chunk = outbox.take();
     if (chunk === undefined) return;
+    const now = this.#environment.now();
     if (messages > 0) {
-      this.#settle();
-      this.#inflight.push(chunk);
+      this.#settle(now);
+      this.#tail.push(chunk, now);
       this.#inflightMessages += messages;
     }
-    // What was gathered when the end came is left for unsent().
+    // What was gathered when the end came is left for takeUndelivered().
     if (this.#closing || this.#ending) {
       this.#unwrittenBytes += chunk.length;
       return;
     }
-    const now = this.#environment.now();
     this.bytesSent += chunk.length;
     this.#connection.handleWritten(now);
     this.#congested = !this.link.write(chunk) || this.#congested;
-    this.#settle();
+    this.#settle(now);
     this.#watchWrites(now);
     this.#yieldTurn(chunk.length);
   }
@@ -199,6 +200,7 @@ export class Driver implements ConnectionSink {
     this.#ending = true;
     this.link.end();
     this.#closeDeadline = this.#environment.now() + withinMs;
+    this.#steerReading();
     this.#arm();
   }
 
@@ -223,18 +225,29 @@ export class Driver implements ConnectionSink {
     this.#arm();
   }
 
+  /** The peer has shown in another way that it lives. */
+  noteLife(now: number): void {
+    this.#connection.noteLife(now);
+  }
+
+  /** Whether nothing waits on it, neither to be sent nor to be taken. */
+  get quiet(): boolean {
+    return this.pendingBytes === 0 && !this.#connection.held && !this.#paused;
+  }
+
   /** Stops reading until `release`. */
   hold(): void {
     this.#steerReading();
   }
 
-  /** The messages that may not have reached the peer's kernel, oldest first. Meant for after the close. */
-  unsent(): Uint8Array[] {
-    const chunks = this.#inflight;
-    let skip = -this.#unwrittenBytes - this.link.bufferedBytes;
-    for (const chunk of chunks) skip += chunk.length;
-    this.#inflight = [];
-    return this.#decodeOwn(chunks, Math.max(skip, 0));
+  /**
+   * The messages that never left, and those of which nobody knows, oldest first. For after the
+   * close; `inOrder` is how it went: then only what is still in this process is in doubt.
+   */
+  takeUndelivered(inOrder: boolean): { unsent: Uint8Array[]; unknown: Uint8Array[] } {
+    const unwritten = this.#unwrittenBytes;
+    const doubtful = inOrder ? unwritten + this.link.bufferedBytes : Infinity;
+    return this.#tail.take(unwritten, doubtful, this.negotiated?.version ?? 2, this.#config.lz4);
   }
 
   // --- what the protocol tells ---
@@ -295,8 +308,9 @@ export class Driver implements ConnectionSink {
   #onDrain(): void {
     this.#turnBytes = 0;
     this.#congested = false;
-    this.#settle();
-    this.#watchWrites(this.#environment.now());
+    const now = this.#environment.now();
+    this.#settle(now);
+    this.#watchWrites(now);
     if (this.writable) this.#owner.onWritable(this);
     if (this.pendingBytes === 0) this.#owner.onFlushed(this);
   }
@@ -336,11 +350,11 @@ export class Driver implements ConnectionSink {
     if (this.#connection.finished && !this.#ending) this.#owner.onPeerEnd(this);
   }
 
-  /** Forgets the chunks that have left. */
-  #settle(): void {
-    if (this.link.bufferedBytes > 0 || this.#inflight.length === 0) return;
-    this.#inflight = [];
-    this.#inflightMessages = 0;
+  /** Takes note of what has left. */
+  #settle(now: number): void {
+    const { bufferedBytes } = this.link;
+    if (bufferedBytes === 0) this.#inflightMessages = 0;
+    this.#tail.trim(now, bufferedBytes);
   }
 
   /** Keeps the deadline of a write that must make progress. */
@@ -351,7 +365,7 @@ export class Driver implements ConnectionSink {
       this.#writeDeadline = now + this.#config.ioTimeoutMs;
     }
     this.#lastBuffered = buffered;
-    if (this.#writeDeadline !== undefined) this.#arm();
+    this.#arm();
   }
 
   /** A caller that sends without end must not keep the process from reading. */
@@ -368,8 +382,12 @@ export class Driver implements ConnectionSink {
 
   #steerReading(): void {
     if (this.#closing) return;
-    const hold = this.#connection.held ||
-      (this.#connection.open && !this.#owner.wantsMessage(this));
+    const { undeliveredBytes, open, held } = this.#connection;
+    // An end must be seen although messages are not wanted: so reading goes on until there is
+    // something to hold back, and on a connection that ends until that is much.
+    const tolerated = this.retiring ? ENDING_BYTES : 0;
+    const hold = undeliveredBytes > tolerated &&
+      (held || (open && !this.#owner.wantsMessage(this)));
     if (hold === this.#paused) return;
     this.#paused = hold;
     if (hold) this.link.pause();
@@ -382,6 +400,7 @@ export class Driver implements ConnectionSink {
       this.#connection.nextTimeout() ?? Infinity,
       this.#writeDeadline ?? Infinity,
       this.#closeDeadline ?? Infinity,
+      this.link.bufferedBytes === 0 ? this.#tail.deadline ?? Infinity : Infinity,
     );
     // An earlier timer finds out by itself that its deadline has moved.
     if (at >= this.#timerAt) return;
@@ -396,6 +415,7 @@ export class Driver implements ConnectionSink {
 
   #onTimer(): void {
     const now = this.#environment.now();
+    this.#settle(now);
     if (this.#closeDeadline !== undefined && now >= this.#closeDeadline) return this.close();
     this.#connection.handleTimeout(now);
     if (this.#writeDeadline !== undefined && now >= this.#writeDeadline) {
@@ -409,20 +429,5 @@ export class Driver implements ConnectionSink {
       }
     }
     this.#arm();
-  }
-
-  /** Reads our own frames back, beginning after `skip` bytes that have left. */
-  #decodeOwn(chunks: Uint8Array[], skip: number): Uint8Array[] {
-    const decoder = new FrameDecoder({ maxFrameBytes: 0xffffffff });
-    for (const chunk of chunks) decoder.push(chunk);
-    const payloads: Uint8Array[] = [];
-    let end = 0;
-    for (let body = decoder.next(); body !== undefined; body = decoder.next()) {
-      end += 4 + body.length;
-      if (end <= skip) continue;
-      const version1 = this.negotiated!.version === 1;
-      payloads.push(version1 ? body : decodeBodyV2(body, this.#config.lz4, 0xffffffff));
-    }
-    return payloads;
   }
 }

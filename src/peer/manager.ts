@@ -300,7 +300,8 @@ export class PeerManager implements PeerHost {
       const reason = "another process with this node id is connected";
       return { code: "DUPLICATE_NODE_ID", reason };
     }
-    const accepted = peer.drivers.filter((other) => !other.dialed).length;
+    peer.noteLife();
+    const accepted = peer.drivers.filter((other) => !other.dialed && !other.retiring).length;
     if (accepted < this.options.poolSize + SPARE_CONNECTIONS) return undefined;
     return {
       code: "TOO_MANY_CONNECTIONS",

@@ -178,6 +178,12 @@ export class Peer implements DriverOwner, PoolOwner {
     return established;
   }
 
+  /** It has shown that it lives: its silent connections are given more time. */
+  noteLife(): void {
+    const now = this.now();
+    for (const driver of this.#pool.drivers) driver.noteLife(now);
+  }
+
   /** Whether a `connect` waits for it. */
   get awaited(): boolean {
     return this.#connects.size > 0;
@@ -366,9 +372,9 @@ export class Peer implements DriverOwner, PoolOwner {
     this.#moveCounters(driver);
     if (driver.hasRemains) this.#remains.add(driver);
     const why = error?.message ?? "the connection was closed";
-    for (const payload of driver.unsent()) {
-      this.#outgoing.undelivered(payload, why, "unknown", error);
-    }
+    const { unsent, unknown } = driver.takeUndelivered(error === undefined);
+    for (const payload of unknown) this.#outgoing.undelivered(payload, why, "unknown", error);
+    for (const payload of unsent) this.#outgoing.undelivered(payload, why, "unsent", error);
     this.#host.onConnectionEnded(this, driver, error);
     this.#pool.closed(driver, error);
     this.onFlushed();

@@ -26,6 +26,8 @@ export interface PoolOwner {
   random(): number;
   newLifecycle(state: "connecting" | "handshaking"): Lifecycle;
   dial(attempt: DialAttempt): Promise<void>;
+  /** The peer has shown that it lives. */
+  noteLife(): void;
   /** A connection can be used. */
   onUp(driver: Driver): void;
   /** The last usable connection is gone; `returning`: a new one is being dialed. */
@@ -69,6 +71,8 @@ export class Pool implements SlotOwner {
   readonly #active: Member[] = [];
   /** Connections that end in order. */
   readonly #retiring = new Map<Driver, Member & { readonly byUs: boolean }>();
+  /** Silent connections to be renewed; the first one is under way. */
+  readonly #toRenew = new Set<Slot>();
   #dials = false;
   #sender: Driver | undefined;
   /** Our messages wait until this one has ended, to stay in order. */
@@ -169,10 +173,22 @@ export class Pool implements SlotOwner {
 
   /** A dialed connection was silent for the keepalive interval. */
   silent(driver: Driver): void {
-    const { keepaliveMs, connectTimeoutMs } = this.#owner.settings;
     const slot = this.#slots.find((other) => other.driver === driver);
+    if (slot === undefined) return;
+    this.#toRenew.add(slot);
+    if (this.#toRenew.size === 1) this.#renewNext();
+  }
+
+  /** One after the other: the peer admits one connection more than the pool has. */
+  #renewNext(): void {
+    const [slot] = this.#toRenew;
+    if (slot === undefined) return;
+    const { keepaliveMs, connectTimeoutMs } = this.#owner.settings;
     const interval = keepaliveMs ?? connectTimeoutMs;
-    slot?.renew(Math.min(connectTimeoutMs, interval * RENEWAL_SHARE));
+    slot.renew(Math.min(connectTimeoutMs, interval * RENEWAL_SHARE)).then(() => {
+      this.#toRenew.delete(slot);
+      this.#renewNext();
+    });
   }
 
   // --- what the slots ask ---
@@ -230,6 +246,20 @@ export class Pool implements SlotOwner {
     if (!this.#dials || this.#theirsWin()) return false;
     // One attempt at a time is enough to find out whether the peer is back, or has room for more.
     return !this.#slots.some((other) => other !== slot && other.dialing);
+  }
+
+  /** @ignore */
+  noteLife(): void {
+    this.#owner.noteLife();
+  }
+
+  /** @ignore */
+  probed(driver: Driver, lifecycle: Lifecycle): void {
+    const member = { driver, lifecycle, slot: undefined };
+    this.#active.push(member);
+    this.#owner.onUp(driver);
+    this.#owner.noteLife();
+    this.#retire(member, "a sign of life", true);
   }
 
   /** @ignore */

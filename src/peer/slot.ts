@@ -41,6 +41,10 @@ export interface SlotOwner {
   onAttemptFailed(slot: Slot, error: TransportError, final: boolean): void;
   /** Whether the slot should keep dialing now; asked before every attempt. */
   mayDial(slot: Slot): boolean;
+  /** The peer answered, if only to say no. */
+  noteLife(): void;
+  /** A connection that was made only to see whether the peer lives. */
+  probed(driver: Driver, lifecycle: Lifecycle): void;
   /** Takes a connection out of use in order: nothing new is sent on it, FIN, closed. */
   retire(driver: Driver, reason: string): void;
 }
@@ -56,7 +60,6 @@ export class Slot {
   #lifecycle: Lifecycle;
   #abort: AbortController | undefined;
   #cancelWait: (() => void) | undefined;
-  #renewing = false;
 
   /** Makes a slot that does nothing until `dial`. */
   constructor(owner: SlotOwner) {
@@ -118,35 +121,29 @@ export class Slot {
 
   /**
    * Replaces a connection that was silent too long by a fresh one, which shows whether the peer
-   * lives. The old one is retired, or closed as dead where no fresh one can be had in time.
+   * lives. The old one is retired, or closed as dead where no fresh one can be had in time. Where
+   * something waits on the old one, the fresh one is only a sign of life and ends at once.
    */
-  renew(withinMs: number): void {
+  async renew(withinMs: number): Promise<void> {
     const old = this.driver;
-    if (this.#renewing || this.stopped || old === undefined) return;
-    this.#renewing = true;
+    if (this.stopped || old === undefined || this.#abort !== undefined) return;
     const abort = new AbortController();
     this.#abort = abort;
     const lifecycle = this.#owner.newLifecycle();
-    this.#owner.dial({
-      lifecycle,
-      signal: abort.signal,
-      renewWithinMs: withinMs,
-      attach: (driver) => {
-        const replaces = this.driver === old;
-        this.#up(driver, lifecycle, "renewed after silence");
-        if (replaces) this.#owner.retire(old, "renewed after silence");
-      },
-    }).then(
-      () => this.#finishAttempt(abort),
-      (error) => {
-        this.#finishAttempt(abort);
-        lifecycle.change("closed", "the renewal failed");
-        if (this.driver === old) this.#renewalFailed(old, typed(error));
-        else if (!this.waiting) this.dial("the connection was lost while it was renewed");
-      },
-    ).finally(() => {
-      this.#renewing = false;
-    });
+    try {
+      await this.#owner.dial({
+        lifecycle,
+        signal: abort.signal,
+        renewWithinMs: withinMs,
+        attach: (driver) => this.#renewed(old, driver, lifecycle),
+      });
+      this.#finishAttempt(abort);
+    } catch (error) {
+      this.#finishAttempt(abort);
+      lifecycle.change("closed", "the renewal failed");
+      if (this.driver === old) this.#renewalFailed(old, typed(error));
+      else if (!this.waiting) this.dial("the connection was lost while it was renewed");
+    }
   }
 
   /** Stops dialing for good; a connection in use is left to the caller. */
@@ -175,8 +172,20 @@ export class Slot {
     this.#owner.onUp(this, driver);
   }
 
+  #renewed(old: Driver, driver: Driver, lifecycle: Lifecycle): void {
+    const replaces = this.driver === old;
+    if (replaces && !old.quiet) {
+      lifecycle.change("active", "a sign of life");
+      return this.#owner.probed(driver, lifecycle);
+    }
+    this.#up(driver, lifecycle, "renewed after silence");
+    if (replaces) this.#owner.retire(old, "renewed after silence");
+  }
+
   #renewalFailed(old: Driver, error: TransportError): void {
-    if (error instanceof HandshakeError && error.rejectCode === "TOO_MANY_CONNECTIONS") {
+    const alive = error instanceof HandshakeError && error.rejectCode === "TOO_MANY_CONNECTIONS";
+    if (alive && !old.quiet) return this.#owner.noteLife();
+    if (alive) {
       // The peer lives and has no room for a second one: end the old one first, then dial anew.
       this.#owner.retire(old, "renewed after silence");
       this.driver = undefined;

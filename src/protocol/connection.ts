@@ -130,6 +130,11 @@ export class Connection {
     return this.#held;
   }
 
+  /** Bytes received and not yet delivered. */
+  get undeliveredBytes(): number {
+    return this.#decoder.bufferedBytes;
+  }
+
   /** Whether bytes were received that may still become messages. */
   get hasRemains(): boolean {
     return (this.#held || this.#delivering) && this.#decoder.bufferedBytes > 0;
@@ -148,6 +153,13 @@ export class Connection {
       else this.outbox.addV2(1, packed);
     }
     return this.outbox.bytes - before;
+  }
+
+  /** The peer has shown in another way that it lives. */
+  noteLife(now: number): void {
+    this.#receivedAt = now;
+    this.#sentAt = now;
+    this.#silenceTold = false;
   }
 
   /** Bytes were given to the link; liveness counts them. */
@@ -337,9 +349,8 @@ export class Connection {
 
   #silenceDeadline(): number | undefined {
     const { keepaliveMs, role } = this.#config;
-    if (keepaliveMs === undefined || role === "listener" || this.#silenceTold || this.#held) {
-      return undefined;
-    }
+    if (keepaliveMs === undefined || role === "listener" || this.#silenceTold) return undefined;
+    // While we don't read we are silent all the same, and the other side must hear of us.
     return Math.min(this.#receivedAt, this.#sentAt) + keepaliveMs;
   }
 

@@ -13,6 +13,7 @@ import { NodeLink } from "./node_link.ts";
 import { configureSocket, socketEnds } from "./node_socket.ts";
 import { connectionFailed, handshakeFailed, isNetworkError, unusableTls } from "./socket_errors.ts";
 import type { SocketAddress } from "./sockets.ts";
+import { checkTls } from "./tls_check.ts";
 import { dialerTls, verifiedCertificate } from "./tls_settings.ts";
 
 /** Opens a connection; see {@linkcode Runtime.connect} for what it throws. */
@@ -34,17 +35,18 @@ export function connectNode(address: SocketAddress, options: DialOptions): Promi
       const duringTls = connected && options.tls !== undefined && !isNetworkError(cause);
       fail(duringTls ? handshakeFailed(action, cause) : connectionFailed(action, cause));
     };
-    const onClose = () => onError(new Error("the connection was closed"));
+    const onClose = () => fail(connectionFailed(action, new Error("the connection was closed")));
     const onReady = () => {
       const link = makeLink(socket, address, options, action);
       if (link instanceof TransportError) return fail(link);
       signal.removeEventListener("abort", onAbort);
       socket.off("close", onClose);
+      socket.off("error", onError);
       resolve(link);
     };
 
     signal.addEventListener("abort", onAbort);
-    // Stays for good: an error after the end of the attempt has nobody else to catch it.
+    // Stays until the link takes over: an error after a failure has nobody else to catch it.
     socket.on("error", onError);
     socket.once("close", onClose);
     socket.once("connect", () => {
@@ -61,6 +63,7 @@ function openSocket(
 ): net.Socket {
   if (security === undefined) return net.connect({ host, port, allowHalfOpen: true });
   try {
+    checkTls(security);
     // @types/node has `allowHalfOpen` for a TLS server only; Node, Deno and Bun all honour it here.
     const half = { allowHalfOpen: true };
     return tls.connect({ host, port, ...half, ...dialerTls(security, host) });

@@ -6,36 +6,48 @@
 
 import type { Buffer } from "node:buffer";
 import type { Socket } from "node:net";
-import type { TransportError } from "../errors.ts";
+import { TransportError } from "../errors.ts";
 import type { Link, LinkEvents, LinkInfo } from "../transport/transport.ts";
+import { type ReadControl, readControlOf } from "./read_control.ts";
 import { linkFailed, linkLost } from "./socket_errors.ts";
 import { HIGH_WATER_BYTES } from "./sockets.ts";
+
+/** A socket that is stopped may deliver what it had read already, but no more than this. */
+const MAX_HELD_BYTES = 16 * 1024 * 1024;
 
 /** Wraps a connected socket that was made with `allowHalfOpen`, and from then on owns it. */
 export class NodeLink implements Link {
   readonly info: LinkInfo;
   readonly #socket: Socket;
+  readonly #reads: ReadControl;
   #events: LinkEvents | undefined;
   #error: TransportError | undefined;
-  #paused = false;
-  /** Chunks that a socket delivered although it was paused. */
-  #held: Uint8Array[] = [];
-  #ended = false;
-  #peerEnded = false;
-  #peerEndTold = false;
   #closing = false;
   #closed = false;
+
+  #paused = false;
+  /** What arrived before the link was opened, or although it is paused. */
+  #held: Uint8Array[] = [];
+  #heldBytes = 0;
+  #peerEnded = false;
+  #peerEndTold = false;
+
+  #ended = false;
   #owesDrain = false;
   #writtenBytes = 0;
   #leftBytes = 0;
+  /** Written too late: they count as buffered, and never leave. */
+  #refusedBytes = 0;
 
   /** `info` is what was learnt of the socket while it was surely open. */
   constructor(socket: Socket, info: LinkInfo) {
     this.#socket = socket;
+    this.#reads = readControlOf(socket);
     this.info = info;
     socket.on("error", (error) => {
       if (!this.#closing) this.#error ??= linkFailed(info.remoteAddress, error);
     });
+    socket.on("data", (chunk: Buffer) => this.#onData(chunk));
     socket.on("end", () => {
       this.#peerEnded = true;
       this.#tellEnd();
@@ -44,22 +56,23 @@ export class NodeLink implements Link {
       this.#closed = true;
       this.#tellClose();
     });
+    this.#reads.stop();
   }
 
   get bufferedBytes(): number {
     const socket = this.#socket;
     // A destroyed socket forgets what it had not sent; the owner must be able to ask for it.
-    return socket.destroyed ? this.#writtenBytes - this.#leftBytes : socket.writableLength;
+    const buffered = socket.destroyed
+      ? this.#writtenBytes - this.#leftBytes
+      : socket.writableLength;
+    return buffered + this.#refusedBytes;
   }
 
   open(events: LinkEvents): void {
     this.#events = events;
-    this.#socket.on("data", (chunk: Buffer) => this.#onData(chunk));
-    if (!this.#paused) this.#socket.resume();
     queueMicrotask(() => {
       this.#tellDrain();
-      this.#tellEnd();
-      this.#tellClose();
+      this.#flow();
     });
   }
 
@@ -67,8 +80,11 @@ export class NodeLink implements Link {
     const socket = this.#socket;
     const length = chunk.length;
     if (length === 0) return this.bufferedBytes <= HIGH_WATER_BYTES;
+    if (this.#ended || socket.destroyed) {
+      this.#refusedBytes += length;
+      return false;
+    }
     this.#writtenBytes += length;
-    if (this.#ended || socket.destroyed) return false;
     socket.write(chunk, (error) => {
       if (error || socket.destroyed) return;
       this.#leftBytes += length;
@@ -80,15 +96,15 @@ export class NodeLink implements Link {
   }
 
   pause(): void {
+    if (this.#paused) return;
     this.#paused = true;
-    this.#socket.pause();
+    this.#reads.stop();
   }
 
   resume(): void {
     if (!this.#paused) return;
     this.#paused = false;
-    if (this.#held.length > 0) queueMicrotask(() => this.#deliverHeld());
-    else if (this.#events !== undefined) this.#socket.resume();
+    queueMicrotask(() => this.#flow());
   }
 
   end(): void {
@@ -108,18 +124,35 @@ export class NodeLink implements Link {
     if (this.#closing || buffer.length === 0) return;
     // A plain view: `slice` of a Buffer does not copy, which would surprise whoever gets the chunk.
     const chunk = new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength);
-    if (this.#paused || this.#held.length > 0) this.#held.push(chunk);
-    else this.#events?.onData(chunk);
+    if (this.#events !== undefined && !this.#paused && this.#held.length === 0) {
+      this.#events.onData(chunk);
+      return;
+    }
+    this.#held.push(chunk);
+    this.#heldBytes += chunk.length;
+    if (this.#heldBytes > MAX_HELD_BYTES) this.#fail("the runtime does not stop reading");
   }
 
-  #deliverHeld(): void {
-    while (!this.#paused && !this.#closing && this.#held.length > 0) {
-      this.#events?.onData(this.#held.shift()!);
+  /** Delivers what is held, then goes on reading. */
+  #flow(): void {
+    const events = this.#events;
+    while (events !== undefined && !this.#paused && !this.#closing) {
+      const chunk = this.#held.shift();
+      if (chunk === undefined) {
+        if (!this.#socket.destroyed) this.#reads.start();
+        break;
+      }
+      this.#heldBytes -= chunk.length;
+      events.onData(chunk);
     }
-    if (this.#paused || this.#closing) return;
-    this.#socket.resume();
     this.#tellEnd();
     this.#tellClose();
+  }
+
+  #fail(why: string): void {
+    const message = `Cannot keep the connection with ${this.info.remoteAddress}: ${why}`;
+    this.#error ??= new TransportError("Backpressure", message);
+    this.#socket.destroy();
   }
 
   #tellDrain(): void {

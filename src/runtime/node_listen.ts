@@ -13,6 +13,7 @@ import { configureSocket, socketEnds } from "./node_socket.ts";
 import { connectionFailed, unusableTls } from "./socket_errors.ts";
 import type { SocketAddress } from "./sockets.ts";
 import { TlsAcceptor } from "./tls_acceptor.ts";
+import { checkTls } from "./tls_check.ts";
 import { listenerTls } from "./tls_settings.ts";
 
 /** Starts to accept; see {@linkcode Runtime.listen} for what it throws. */
@@ -67,6 +68,8 @@ function makeServer(options: ListenOptions, action: string): net.Server {
   const half = { allowHalfOpen: true };
   if (options.tls === undefined) return net.createServer(half);
   try {
+    checkTls(options.tls);
+    if (options.tls.cert === undefined) throw new Error("a listener needs a certificate");
     // Our own deadline counts from the accept; this one would only come second.
     const handshakeTimeout = options.handshakeTimeoutMs * 2;
     return tls.createServer({ ...half, ...listenerTls(options.tls), handshakeTimeout });

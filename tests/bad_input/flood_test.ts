@@ -47,26 +47,28 @@ describe("18. half-open handshakes", () => {
     );
   }
 
-  it(
-    "18. attackers that hang up make room at once",
-    inScene({}, async (scene) => {
-      const peers = await flood(scene, 10, 30);
-      const turnedAway = 300 - MAX_PENDING;
-      await scene.when(
-        () => refused(scene).pendingHandshakes === turnedAway,
-        2_000,
-        () => JSON.stringify(refused(scene)),
-      );
-      for (const peer of peers) peer.close();
-      await scene.when(
-        () => count(scene) === MAX_PENDING,
-        2_000,
-        () => JSON.stringify(scene.victim.stats().errors),
-      );
-      const newcomer = await scene.join("newcomer");
-      await newcomer.close({ drainMs: 0 });
-    }),
-  );
+  for (const strict of [false, true]) {
+    it(
+      `18. attackers that hang up make room at once (${strict ? "TLS" : "plain text"})`,
+      inScene({ strict }, async (scene) => {
+        const peers = await flood(scene, 10, 30);
+        const turnedAway = 300 - MAX_PENDING;
+        await scene.when(
+          () => refused(scene).pendingHandshakes === turnedAway,
+          2_000,
+          () => JSON.stringify(refused(scene)),
+        );
+        for (const peer of peers) peer.close();
+        await scene.when(
+          () => count(scene) === MAX_PENDING,
+          2_000,
+          () => JSON.stringify(scene.victim.stats().errors),
+        );
+        const newcomer = await scene.join("newcomer");
+        await newcomer.close({ drainMs: 0 });
+      }),
+    );
+  }
 });
 
 describe("29. more connections than there is room for", () => {

@@ -306,6 +306,60 @@ describe("a silent connection", () => {
   );
 });
 
+describe("a node whose application takes nothing for a long time", () => {
+  for (const slow of ["dialer", "listener"] as const) {
+    it(
+      `is not taken for dead: the ${slow}`,
+      inCluster(async (cluster) => {
+        const options = { keepaliveIntervalSecs: 1, ioTimeoutMs: 600_000 };
+        const a = await cluster.start("a", { ...options, recvBufferSize: 2 });
+        const b = await cluster.start("b", { ...options, recvBufferSize: 2 });
+        await cluster.connect(a, "b");
+        await cluster.pooled(a, b, 2);
+        const downs = [names(a, ["peerdown"]), names(b, ["peerdown"])];
+        const [from, to] = slow === "dialer" ? [b, a] as const : [a, b] as const;
+        const undelivered: string[] = [];
+        from.addEventListener("undelivered", ({ detail }) => undelivered.push(detail.fate));
+        for (let i = 0; i < 500; i++) await from.send(to.nodeId, bytes(`${i}`.padStart(1000)));
+        await cluster.environment.advance(60_000);
+        assert.deepEqual(downs, [[], []]);
+        const seen: number[] = [];
+        to.onMessage(({ payload }) => {
+          seen.push(Number(new TextDecoder().decode(payload)));
+        });
+        await cluster.environment.advance(5_000);
+        assert.deepEqual(seen, Array.from({ length: 500 }, (_, i) => i));
+        assert.deepEqual(undelivered, []);
+        await cluster.environment.advance(10_000);
+        assert.deepEqual(downs, [[], []]);
+      }),
+    );
+  }
+});
+
+describe("what was written when a connection breaks", () => {
+  it(
+    "is reported as unknown, for nobody acknowledges it",
+    inCluster(async (cluster) => {
+      const a = await cluster.start("a");
+      const b = await cluster.start("b");
+      await cluster.connect(a, "b");
+      await cluster.pooled(a, b, 2);
+      const fates: string[] = [];
+      a.addEventListener("undelivered", ({ detail }) => {
+        fates.push(`${new TextDecoder().decode(detail.payload)} ${detail.fate}`);
+      });
+      await a.send("b", bytes("long ago"));
+      await cluster.environment.advance(6_000);
+      await a.send("b", bytes("just now"));
+      await cluster.environment.run(a.flush("b"));
+      cluster.network.reset(cluster.address("b"));
+      await cluster.environment.advance(10);
+      assert.deepEqual(fates, ["just now unknown"]);
+    }),
+  );
+});
+
 describe("disconnect", () => {
   it(
     "ends the connections in order, reports what waits and forgets the peer",

@@ -1,0 +1,54 @@
+/**
+ * How the reading of a `node:net` or `node:tls` socket is stopped and started.
+ *
+ * @module
+ */
+
+import type { Socket } from "node:net";
+
+/** Stops and starts the reading of one socket that has a "data" listener. */
+export interface ReadControl {
+  /** No more is read from the kernel; what is on its way may still arrive as "data". */
+  stop(): void;
+  /** Reading goes on. */
+  start(): void;
+}
+
+/** The part of a socket's handle on Deno that is used here. It is not documented. */
+interface DenoTcpHandle {
+  readStop(): void;
+  readStart(): void;
+}
+
+/** Finds out what stops a socket on this runtime. */
+export function readControlOf(socket: Socket): ReadControl {
+  if ("Deno" in globalThis) return denoReadControl(socket);
+  return { stop: () => void socket.pause(), start: () => void socket.resume() };
+}
+
+/**
+ * On Deno (2.9.6) `pause` of a TLS socket stops nothing: Deno goes on reading and gathers the
+ * plaintext without limit, and an end that arrives meanwhile is lost for good. The TCP handle
+ * underneath stops as it should. Where there is none, nothing stops, and the link's limit of what it
+ * holds is what keeps memory bounded.
+ */
+function denoReadControl(socket: Socket): ReadControl {
+  return {
+    stop: () => denoTcpHandle(socket)?.readStop(),
+    start: () => denoTcpHandle(socket)?.readStart(),
+  };
+}
+
+/** Looked up each time: it is gone once the socket is closed. */
+function denoTcpHandle(socket: Socket): DenoTcpHandle | undefined {
+  const tlsHandle: unknown = Reflect.get(socket, "_handle");
+  if (typeof tlsHandle !== "object" || tlsHandle === null) return undefined;
+  const handle: unknown = Reflect.get(tlsHandle, "_nativeTcpHandle");
+  return isDenoTcpHandle(handle) ? handle : undefined;
+}
+
+function isDenoTcpHandle(value: unknown): value is DenoTcpHandle {
+  return typeof value === "object" && value !== null &&
+    "readStop" in value && typeof value.readStop === "function" &&
+    "readStart" in value && typeof value.readStart === "function";
+}
