@@ -101,6 +101,7 @@ const CODES: { readonly [C in ErrorCode]: readonly [retryable: boolean, recovery
  * ```
  */
 export class TransportError extends Error {
+  /** The class, for logs. */
   override readonly name: string = "TransportError";
   /** Which failure this is; tell errors apart by this, never by the text. */
   readonly code: ErrorCode;
@@ -124,7 +125,8 @@ export class TransportError extends Error {
 
 /** The token bucket of a peer is empty. */
 export class RateLimitedError extends TransportError {
-  override readonly name = "RateLimitedError";
+  /** The class, for logs. */
+  override readonly name: string = "RateLimitedError";
   /** Milliseconds until the bucket holds a token again. */
   readonly retryAfterMs: number;
 
@@ -137,7 +139,8 @@ export class RateLimitedError extends TransportError {
 
 /** A message is larger than both sides agreed on. */
 export class MessageTooLargeError extends TransportError {
-  override readonly name = "MessageTooLargeError";
+  /** The class, for logs. */
+  override readonly name: string = "MessageTooLargeError";
   /** The size of the refused message in bytes. */
   readonly size: number;
   /** The largest size in bytes that would have been accepted. */
@@ -153,7 +156,8 @@ export class MessageTooLargeError extends TransportError {
 
 /** The send queue of a peer is full. */
 export class BackpressureError extends TransportError {
-  override readonly name = "BackpressureError";
+  /** The class, for logs. */
+  override readonly name: string = "BackpressureError";
   /** How many messages were queued when this one was refused. */
   readonly queued: number;
 
@@ -166,7 +170,8 @@ export class BackpressureError extends TransportError {
 
 /** The handshake was refused by one side. */
 export class HandshakeError extends TransportError {
-  override readonly name = "HandshakeError";
+  /** The class, for logs. */
+  override readonly name: string = "HandshakeError";
   /** The peer's or our own reason as a code of the protocol; undefined where none was exchanged. */
   readonly rejectCode: RejectCode | undefined;
 
@@ -179,7 +184,8 @@ export class HandshakeError extends TransportError {
 
 /** An option has an unknown name, a wrong type or a value out of range. */
 export class ConfigError extends TransportError {
-  override readonly name = "ConfigError";
+  /** The class, for logs. */
+  override readonly name: string = "ConfigError";
   /** The full path of the option, as in `reconnect.jitter`; empty where the whole text is at fault. */
   readonly path: string;
 

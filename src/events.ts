@@ -64,10 +64,15 @@ export interface WarningDetail {
 
 /** Event name to the detail of its `CustomEvent`. */
 export interface EndpointEventMap<T = Uint8Array> {
+  /** A peer has its first connection. */
   peerup: PeerUpDetail;
+  /** A peer has lost its last connection. */
   peerdown: PeerDownDetail;
+  /** A connection changed its state. */
   statechange: StateChangeDetail;
+  /** An accepted message will not be delivered, or nobody knows. */
   undelivered: UndeliveredDetail<T>;
+  /** Something that somebody should look at. */
   warning: WarningDetail;
 }
 

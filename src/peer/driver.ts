@@ -9,6 +9,7 @@ import {
   Connection,
   type ConnectionConfig,
   type ConnectionSink,
+  MISSED_INTERVALS,
   type Rejection,
 } from "../protocol/connection.ts";
 import type { Negotiated } from "../protocol/handshake.ts";
@@ -98,6 +99,10 @@ export class Driver implements ConnectionSink {
   #unwrittenBytes = 0;
   #writeDeadline: number | undefined;
   #lastBuffered = 0;
+  /** When the peer last showed on another connection that it lives. */
+  #lifeAt = -Infinity;
+  /** Whether a stalled write has made us ask for a sign of life. */
+  #asked = false;
   #closeDeadline: number | undefined;
 
   /** Takes the link over; the hello of a dialer leaves at once. */
@@ -227,6 +232,8 @@ export class Driver implements ConnectionSink {
 
   /** The peer has shown in another way that it lives. */
   noteLife(now: number): void {
+    this.#lifeAt = now;
+    this.#asked = false;
     this.#connection.noteLife(now);
   }
 
@@ -418,16 +425,29 @@ export class Driver implements ConnectionSink {
     this.#settle(now);
     if (this.#closeDeadline !== undefined && now >= this.#closeDeadline) return this.close();
     this.#connection.handleTimeout(now);
-    if (this.#writeDeadline !== undefined && now >= this.#writeDeadline) {
+    if (now >= (this.#writeDeadline ?? Infinity)) {
       this.#watchWrites(now);
-      if (this.#writeDeadline !== undefined && now >= this.#writeDeadline) {
-        return this.close(
-          new TransportError("Timeout", "Cannot write to the connection: no progress", {
-            peer: this.negotiated?.nodeId,
-          }),
-        );
-      }
+      if (now >= (this.#writeDeadline ?? Infinity)) this.#writeStalled(now);
     }
     this.#arm();
+  }
+
+  /** Nothing leaves: either the peer is dead, or it lives and nobody takes its messages. */
+  #writeStalled(now: number): void {
+    const { ioTimeoutMs } = this.#config;
+    const patience = Math.max(ioTimeoutMs, (this.negotiated?.keepaliveMs ?? 0) * MISSED_INTERVALS);
+    if (this.#lifeAt + patience > now) {
+      this.#writeDeadline = this.#lifeAt + patience;
+    } else if (this.dialed && !this.#asked && this.active) {
+      this.#asked = true;
+      this.#writeDeadline = now + ioTimeoutMs;
+      this.#owner.onSilent(this);
+    } else {
+      this.close(
+        new TransportError("Timeout", "Cannot write to the connection: no progress", {
+          peer: this.negotiated?.nodeId,
+        }),
+      );
+    }
   }
 }

@@ -31,7 +31,7 @@ const WHOLE_FRAME_FACTOR = 10;
  * A peer that renews silent connections has gone when it was silent for this many of its intervals:
  * twice the interval is promised, and a timer may be late.
  */
-const MISSED_INTERVALS = 1.9;
+export const MISSED_INTERVALS = 1.9;
 
 /** Why a listener turns a dialer away. */
 export interface Rejection {

@@ -78,7 +78,7 @@ function commonTls(tls: LinkTls): CommonTls {
     ...(tls.cert === undefined ? {} : { cert: tls.cert }),
     ...(tls.key === undefined ? {} : { key: tls.key }),
     ...(tls.ca === undefined ? {} : { ca: tls.ca }),
-    rejectUnauthorized: false,
+    rejectUnauthorized: true,
     minVersion: TLS_VERSION,
     maxVersion: TLS_VERSION,
     ALPNProtocols: [ALPN_PROTOCOL],

@@ -63,7 +63,7 @@ describe("connections", () => {
     "settle at the smaller of two pool sizes without storming the other side",
     inCluster(async (cluster) => {
       const a = await cluster.start("a", { poolSize: 6 });
-      const b = await cluster.start("b", { poolSize: 1 });
+      await cluster.start("b", { poolSize: 1 });
       await cluster.connect(a, "b");
       await cluster.environment.advance(10_000);
       const dials = cluster.network.dials.length;
@@ -311,7 +311,7 @@ describe("a node whose application takes nothing for a long time", () => {
     it(
       `is not taken for dead: the ${slow}`,
       inCluster(async (cluster) => {
-        const options = { keepaliveIntervalSecs: 1, ioTimeoutMs: 600_000 };
+        const options = { keepaliveIntervalSecs: 1, ioTimeoutMs: 700 };
         const a = await cluster.start("a", { ...options, recvBufferSize: 2 });
         const b = await cluster.start("b", { ...options, recvBufferSize: 2 });
         await cluster.connect(a, "b");
@@ -335,6 +335,26 @@ describe("a node whose application takes nothing for a long time", () => {
       }),
     );
   }
+});
+
+describe("a write that makes no progress", () => {
+  it(
+    "ends the connection when the peer shows no sign of life either",
+    inCluster(async (cluster) => {
+      const options = { keepalive: false, ioTimeoutMs: 1_000, connectTimeoutMs: 500 };
+      const a = await cluster.start("a", options);
+      const b = await cluster.start("b", { ...options, recvBufferSize: 2 });
+      await cluster.connect(a, "b");
+      await cluster.pooled(a, b, 2);
+      for (let i = 0; i < 200; i++) a.trySend("b", new Uint8Array(1000));
+      cluster.network.blackHoles.add(cluster.address("b"));
+      const start = cluster.environment.now();
+      await cluster.environment.until(() => a.stats().sendFailures === 200);
+      const took = cluster.environment.now() - start;
+      assert.ok(took >= 1_000 && took <= 2_100, `${took} ms`);
+      assert.ok((a.stats().errors.ConnectionClosed ?? 0) + (a.stats().errors.Timeout ?? 0) >= 1);
+    }),
+  );
 });
 
 describe("what was written when a connection breaks", () => {

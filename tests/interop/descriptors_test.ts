@@ -1,6 +1,5 @@
 /** Row 29 of the bad inputs: twice as many dials as a process may open descriptors. */
 
-import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { EndpointOptions } from "../../mod.ts";
 import { RUNTIMES } from "../../tools/runtimes.ts";
