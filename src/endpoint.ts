@@ -16,6 +16,7 @@ import { type ManagerHost, PeerManager } from "./peer/manager.ts";
 import type { Fate } from "./peer/outgoing.ts";
 import type { Peer } from "./peer/peer.ts";
 import { type PeerInfo, peerInfo } from "./peer_info.ts";
+import { quote } from "./protocol/text.ts";
 import { resolveOptions } from "./resolve_options.ts";
 import { type Environment, systemEnvironment } from "./runtime/environment.ts";
 import { loadLz4 } from "./runtime/lz4.ts";
@@ -570,8 +571,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     // What a listener of "warning" throws is only counted: it would be told of itself for ever.
     if (this.#warning) return;
     const error = cause instanceof TransportError ? cause : undefined;
-    const text = cause instanceof Error ? cause.message : String(cause);
-    this.#warn(`An application callback failed: ${text}`, { error, nodeId });
+    this.#warn(`An application callback failed: ${textOf(cause)}`, { error, nodeId });
   }
 
   #warn(message: string, more: Partial<WarningDetail> & { log?: boolean } = {}): void {
@@ -605,6 +605,15 @@ function checkedWhenFull(value: WhenFull | undefined): WhenFull {
   if (value === undefined) return "wait";
   if (WHEN_FULL.includes(value)) return value;
   throw new TypeError(`Cannot send: whenFull must be one of ${WHEN_FULL.join(", ")}`);
+}
+
+/** What was thrown may quote a peer, and may be anything. */
+function textOf(cause: unknown): string {
+  try {
+    return quote(cause instanceof Error ? cause.message : String(cause), 200);
+  } catch {
+    return "what was thrown has no text";
+  }
 }
 
 function abortable(promise: Promise<void>, signal: AbortSignal | undefined): Promise<void> {

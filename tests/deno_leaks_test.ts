@@ -6,9 +6,10 @@
 import { Endpoint } from "../mod.ts";
 import { TestCa } from "./support/certs.ts";
 
+/** One step in each, for tools/test.ts counts steps. */
 type DenoTest = (
   options: { name: string; sanitizeOps: boolean; sanitizeResources: boolean },
-  fn: () => Promise<void>,
+  fn: (context: { step(name: string, fn: () => Promise<void>): Promise<boolean> }) => Promise<void>,
 ) => void;
 const deno = (globalThis as { Deno?: { test?: unknown } }).Deno;
 
@@ -49,16 +50,17 @@ if (deno?.test !== undefined) {
         sanitizeOps: true,
         sanitizeResources: true,
       },
-      () => exchange(mode),
+      async (context) => void await context.step("messages both ways", () => exchange(mode)),
     );
   }
   test(
     { name: "a refused connect leaves nothing behind", sanitizeOps: true, sanitizeResources: true },
-    async () => {
-      const a = new Endpoint({ nodeId: "a", security: "legacy" });
-      await a.start();
-      await a.connect({ nodeId: "b", address: "127.0.0.1:1" }).catch(() => {});
-      await a.close();
-    },
+    async (context) =>
+      void await context.step("nobody listens", async () => {
+        const a = new Endpoint({ nodeId: "a", security: "legacy" });
+        await a.start();
+        await a.connect({ nodeId: "b", address: "127.0.0.1:1" }).catch(() => {});
+        await a.close();
+      }),
   );
 }

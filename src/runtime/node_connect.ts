@@ -61,7 +61,7 @@ function openSocket(
   security: LinkTls | undefined,
   action: string,
 ): net.Socket {
-  if (security === undefined) return net.connect({ host, port });
+  if (security === undefined) return net.connect({ host, port, allowHalfOpen: true });
   try {
     checkTls(security);
     // @types/node has `allowHalfOpen` for a TLS server only; Node, Deno and Bun all honour it here.

@@ -348,8 +348,8 @@ describe("backpressure", () => {
       assert.equal(seen, 3);
       assert.equal(b.stats().handlerErrors, 2);
       assert.deepEqual(warnings, [
-        "An application callback failed: thrown",
-        "An application callback failed: rejected",
+        'An application callback failed: "thrown"',
+        'An application callback failed: "rejected"',
       ]);
     }),
   );
