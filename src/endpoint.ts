@@ -5,18 +5,18 @@
  */
 
 import { bytesCodec, type PayloadCodec } from "./codec.ts";
-import { type ErrorCode, HandshakeError, MessageTooLargeError, TransportError } from "./errors.ts";
-import { type EndpointEventMap, TypedEventTarget, type WarningDetail } from "./events.ts";
+import { HandshakeError, MessageTooLargeError, TransportError } from "./errors.ts";
+import { type EndpointEventMap, TypedEventTarget } from "./events.ts";
+import { Failures } from "./failures.ts";
 import type { EndpointOptions, PeerAddress, ResolvedOptions, WhenFull } from "./options.ts";
+import { Listeners } from "./listeners.ts";
 import { checkTransport, linkTls, readTls } from "./link_tls.ts";
-import { ConnectionLimits } from "./peer/connection_limits.ts";
 import { Inbox, type Message, type MessageHandler } from "./peer/inbox.ts";
 import type { StateChange } from "./peer/lifecycle.ts";
 import { type ManagerHost, PeerManager } from "./peer/manager.ts";
 import type { Fate } from "./peer/outgoing.ts";
 import type { Peer } from "./peer/peer.ts";
 import { type PeerInfo, peerInfo } from "./peer_info.ts";
-import { quote } from "./protocol/text.ts";
 import { resolveOptions } from "./resolve_options.ts";
 import { type Environment, systemEnvironment } from "./runtime/environment.ts";
 import { loadLz4 } from "./runtime/lz4.ts";
@@ -26,10 +26,8 @@ import { noTraffic, type PoolStats, type TransportStats } from "./stats.ts";
 import { formatAddress, parseAddress, parseDialAddress } from "./transport/address.ts";
 import { TransportRegistry } from "./transport/registry.ts";
 import { tcpTransport } from "./transport/tcp.ts";
-import type { DialOptions, Link, Listener, Transport } from "./transport/transport.ts";
+import type { DialOptions, Link, Transport } from "./transport/transport.ts";
 
-/** Descriptors kept back for files and dials when the process may open few. */
-const RESERVED_DESCRIPTORS = 64;
 /** How long `close` lets queued messages leave. */
 const DEFAULT_DRAIN_MS = 5_000;
 
@@ -90,11 +88,9 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
   readonly #codec: PayloadCodec<T>;
   readonly #registry = new TransportRegistry();
   readonly #inbox: Inbox;
-  readonly #errors: Partial<Record<ErrorCode, number>> = {};
-  #handlerErrors = 0;
-  #limits: ConnectionLimits;
+  readonly #failures = new Failures((detail) => this.emit("warning", detail));
   #manager: PeerManager | undefined;
-  #listeners: Listener[] = [];
+  #listeners: Listeners;
   #phase: Phase = "new";
   #starting: Promise<void> | undefined;
   #closed: Promise<void> | undefined;
@@ -106,13 +102,13 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
    * @throws {TransportError} the options do not give what the security mode demands
    */
   constructor(config: EndpointConfig<T>) {
-    super((error) => this.#countHandlerError(undefined, error));
+    super((error) => this.#failures.addHandlerError(undefined, error));
     const { codec, transports, environment, ...options } = config;
     this.#options = resolveOptions(options);
     checkSecurity(this.#options);
     this.#environment = environment ?? systemEnvironment;
     this.#codec = codec ?? (bytesCodec as unknown as PayloadCodec<T>);
-    this.#limits = this.#newLimits(this.#options.maxConnections);
+    this.#listeners = new Listeners(this.#options, undefined);
     this.#inbox = this.#newInbox();
     this.#registry.register(tcpTransport(detectRuntime()));
     for (const transport of transports ?? []) this.#registry.register(transport);
@@ -125,7 +121,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
 
   /** Where we accept connections, with real ports; empty before `start` and without `listen`. */
   get addresses(): string[] {
-    return this.#listeners.map((listener) => listener.address);
+    return this.#listeners.addresses;
   }
 
   /**
@@ -300,9 +296,9 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
       connectionCount: manager?.connectionCount ?? 0,
       receiveQueueLength: this.#inbox.length,
       pendingMessages: peers.reduce((sum, peer) => sum + peer.pendingMessages, 0),
-      refused: { ...this.#limits.refused },
-      errors: { ...this.#errors },
-      handlerErrors: this.#handlerErrors,
+      refused: { ...this.#listeners.limits.refused },
+      errors: { ...this.#failures.byCode },
+      handlerErrors: this.#failures.handlerErrors,
     };
   }
 
@@ -340,47 +336,36 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     const lz4 = compression.enabled ? await loadLz4() : undefined;
     for (const address of listen) checkTransport(this.#transport(address), security, address);
     if (this.#phase !== "new") throw this.#shutdown("start");
-    this.#fitDescriptors(runtime.fileDescriptorLimit());
+    const listeners = new Listeners(this.#options, runtime.fileDescriptorLimit());
+    this.#listeners = listeners;
     const manager = new PeerManager(this.#managerHost(), {
       dialTls: tls && linkTls(tls, "dialer"),
       lz4,
     });
-    await this.#listen(manager, tls && linkTls(tls, "listener"));
+    await listeners.open(tls && linkTls(tls, "listener"), {
+      transport: (address) => this.#transport(address),
+      onLink: (link) => manager.accept(link),
+      onError: (error, host) => this.#failures.add(error, undefined, host),
+    });
+    if (this.#phase !== "new") {
+      await listeners.close();
+      throw this.#shutdown("start");
+    }
     this.#manager = manager;
     this.#phase = "started";
+    if (listeners.notice !== undefined) this.#failures.warn(listeners.notice);
     if (tls === undefined && (security === "development" || security === "legacy")) {
-      this.#warn(`Security mode "${security}": connections are neither encrypted nor verified`, {
-        log: true,
-      });
+      this.#failures.warn(
+        `Security mode "${security}": connections are neither encrypted nor verified`,
+        {
+          log: true,
+        },
+      );
     }
     // One list of peers may serve every node of a cluster: we are in it, too.
     for (const { nodeId, address } of peers) {
       if (nodeId !== this.nodeId) manager.keepConnected(nodeId, address);
     }
-  }
-
-  async #listen(manager: PeerManager, tls: DialOptions["tls"]): Promise<void> {
-    const { keepalive, keepaliveIntervalSecs, connectTimeoutMs } = this.#options;
-    const listeners: Listener[] = [];
-    try {
-      for (const address of this.#options.listen) {
-        listeners.push(
-          await this.#transport(address).listen(address, {
-            tls,
-            keepaliveSecs: keepalive ? keepaliveIntervalSecs : undefined,
-            handshakeTimeoutMs: connectTimeoutMs,
-            admit: (host) => this.#limits.admit(host),
-            onLink: (link) => manager.accept(link),
-            onError: (error, host) => this.#failure(error, undefined, host),
-          }),
-        );
-      }
-      if (this.#phase !== "new") throw this.#shutdown("start");
-    } catch (error) {
-      await Promise.all(listeners.map((listener) => listener.close()));
-      throw error;
-    }
-    this.#listeners = listeners;
   }
 
   async #close(drainMs: number): Promise<void> {
@@ -391,12 +376,11 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     if (manager !== undefined) {
       this.#phase = "closing";
       manager.stop("the endpoint is closing");
-      const closing = this.#listeners.map((listener) => listener.close());
+      const closing = this.#listeners.close();
       await this.#drain(manager, drainMs);
       await manager.end(new TransportError("Shutdown", "the endpoint is closed"));
-      await Promise.all(closing);
+      await closing;
     }
-    this.#listeners = [];
     this.#phase = "closed";
     this.#inbox.close();
   }
@@ -420,7 +404,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     return {
       options: this.#options,
       environment: this.#environment,
-      limits: this.#limits,
+      limits: this.#listeners.limits,
       get inboxFull() {
         return inbox.full;
       },
@@ -430,7 +414,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
       onPeerDown: ({ nodeId }, error) => this.emit("peerdown", { nodeId, error }),
       onStateChange: (nodeId, change) => this.#stateChanged(nodeId, change),
       onUndelivered: (peer, payload, error, fate) => this.#undelivered(peer, payload, error, fate),
-      onFailure: (error, nodeId, address) => this.#failure(error, nodeId, address),
+      onFailure: (error, nodeId, address) => this.#failures.add(error, nodeId, address),
     };
   }
 
@@ -449,18 +433,10 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     try {
       payload = this.#codec.decode(bytes);
     } catch (cause) {
-      this.#countHandlerError(peer.nodeId, cause);
+      this.#failures.addHandlerError(peer.nodeId, cause);
       return;
     }
     this.emit("undelivered", { nodeId: peer.nodeId, payload, error, fate });
-  }
-
-  /** Counts every failure; warns of those that are somebody's fault rather than the network's. */
-  #failure(error: TransportError, nodeId: string | undefined, address: string | undefined): void {
-    this.#errors[error.code] = (this.#errors[error.code] ?? 0) + 1;
-    const ordinary = error.code === "ConnectionClosed" || error.code === "ConnectionFailed" ||
-      error.code === "Shutdown" || error.retryable && nodeId !== undefined;
-    if (!ordinary) this.#warn(error.message, { error, nodeId, address });
   }
 
   #newInbox(): Inbox {
@@ -470,9 +446,9 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
       onRoom: () => this.#releasePeers(),
       onPending: (from, settled) => {
         this.#manager?.get(from)?.holdFor(settled);
-        settled.catch((error) => this.#countHandlerError(from, error));
+        settled.catch((error) => this.#failures.addHandlerError(from, error));
       },
-      onHandlerError: (from, error) => this.#countHandlerError(from, error),
+      onHandlerError: (from, error) => this.#failures.addHandlerError(from, error),
     });
   }
 
@@ -485,22 +461,6 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
   #nextReleased = 0;
 
   // --- helpers ---
-
-  #newLimits(maxConnections: number): ConnectionLimits {
-    return new ConnectionLimits(maxConnections, this.#options.maxConnectionsPerHost);
-  }
-
-  /** Running out of descriptors hurts the whole process (docs/architecture.md): stay below. */
-  #fitDescriptors(limit: number | undefined): void {
-    if (limit === undefined || this.#options.listen.length === 0) return;
-    const most = Math.max(1, limit - Math.min(RESERVED_DESCRIPTORS, Math.floor(limit / 2)));
-    if (this.#options.maxConnections <= most) return;
-    this.#limits = this.#newLimits(most);
-    this.#warn(
-      `maxConnections is lowered from ${this.#options.maxConnections} to ${most}: ` +
-        `the process may open ${limit} descriptors`,
-    );
-  }
 
   #transport(address: string): Transport {
     return this.#registry.get(parseAddress(address).scheme);
@@ -561,41 +521,11 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     try {
       return { from: raw.from, payload: this.#codec.decode(raw.payload) };
     } catch (error) {
-      this.#countHandlerError(raw.from, error);
+      this.#failures.addHandlerError(raw.from, error);
       return undefined;
     }
   }
-
-  #countHandlerError(nodeId: string | undefined, cause: unknown): void {
-    this.#handlerErrors++;
-    // What a listener of "warning" throws is only counted: it would be told of itself for ever.
-    if (this.#warning) return;
-    const error = cause instanceof TransportError ? cause : undefined;
-    this.#warn(`An application callback failed: ${textOf(cause)}`, { error, nodeId });
-  }
-
-  #warn(message: string, more: Partial<WarningDetail> & { log?: boolean } = {}): void {
-    if (more.log === true && !logged.has(message)) {
-      logged.add(message);
-      console.warn(`hawser: ${message}`);
-    }
-    this.#warning = true;
-    try {
-      this.emit("warning", {
-        message,
-        error: more.error,
-        nodeId: more.nodeId,
-        address: more.address,
-      });
-    } finally {
-      this.#warning = false;
-    }
-  }
-  #warning = false;
 }
-
-/** What this process has logged: a hundred endpoints say the same thing once. */
-const logged = new Set<string>();
 
 const NO_PEERS = { traffic: noTraffic };
 
@@ -605,15 +535,6 @@ function checkedWhenFull(value: WhenFull | undefined): WhenFull {
   if (value === undefined) return "wait";
   if (WHEN_FULL.includes(value)) return value;
   throw new TypeError(`Cannot send: whenFull must be one of ${WHEN_FULL.join(", ")}`);
-}
-
-/** What was thrown may quote a peer, and may be anything. */
-function textOf(cause: unknown): string {
-  try {
-    return quote(cause instanceof Error ? cause.message : String(cause), 200);
-  } catch {
-    return "what was thrown has no text";
-  }
 }
 
 function abortable(promise: Promise<void>, signal: AbortSignal | undefined): Promise<void> {

@@ -48,7 +48,7 @@ export class NodeLink implements Link {
       if (!this.#closing) this.#error ??= linkFailed(info.remoteAddress, error);
     });
     socket.on("data", (chunk: Buffer) => this.#onData(chunk));
-    socket.on("endx", () => {
+    socket.on("end", () => {
       this.#peerEnded = true;
       this.#tellEnd();
     });

@@ -1,0 +1,82 @@
+/**
+ * The addresses an endpoint accepts connections on, and how many it accepts.
+ *
+ * @module
+ */
+
+import type { TransportError } from "./errors.ts";
+import type { ResolvedOptions } from "./options.ts";
+import { ConnectionLimits } from "./peer/connection_limits.ts";
+import type { Link, LinkTls, Listener, Transport } from "./transport/transport.ts";
+
+/** Descriptors kept back for files and dials when the process may open few. */
+const RESERVED_DESCRIPTORS = 64;
+
+/** What listeners tell. */
+export interface ListenersHost {
+  transport(address: string): Transport;
+  onLink(link: Link): void;
+  onError(error: TransportError, remoteHost: string): void;
+}
+
+/** All listeners of an endpoint. */
+export class Listeners {
+  /** What is admitted and what was refused. */
+  readonly limits: ConnectionLimits;
+  /** What should be said about the limits; undefined where nothing. */
+  readonly notice: string | undefined;
+  readonly #options: ResolvedOptions;
+  #listeners: Listener[] = [];
+
+  /** `descriptorLimit` is how many descriptors the process may open, where that is known. */
+  constructor(options: ResolvedOptions, descriptorLimit: number | undefined) {
+    this.#options = options;
+    const { maxConnections, maxConnectionsPerHost } = options;
+    const most = Math.min(maxConnections, affordable(options, descriptorLimit));
+    this.limits = new ConnectionLimits(most, maxConnectionsPerHost);
+    if (most < maxConnections) {
+      this.notice = `maxConnections is lowered from ${maxConnections} to ${most}: ` +
+        `the process may open ${descriptorLimit} descriptors`;
+    }
+  }
+
+  /** The bound addresses with their real ports. */
+  get addresses(): string[] {
+    return this.#listeners.map((listener) => listener.address);
+  }
+
+  /** Opens all addresses, or none: where one fails the others are closed again. */
+  async open(tls: LinkTls | undefined, host: ListenersHost): Promise<void> {
+    const { listen, keepalive, keepaliveIntervalSecs, connectTimeoutMs } = this.#options;
+    try {
+      for (const address of listen) {
+        this.#listeners.push(
+          await host.transport(address).listen(address, {
+            tls,
+            keepaliveSecs: keepalive ? keepaliveIntervalSecs : undefined,
+            handshakeTimeoutMs: connectTimeoutMs,
+            admit: (remoteHost) => this.limits.admit(remoteHost),
+            onLink: (link) => host.onLink(link),
+            onError: (error, remoteHost) => host.onError(error, remoteHost),
+          }),
+        );
+      }
+    } catch (error) {
+      await this.close();
+      throw error;
+    }
+  }
+
+  /** Stops accepting; resolves when the addresses are free again. */
+  async close(): Promise<void> {
+    const listeners = this.#listeners;
+    this.#listeners = [];
+    await Promise.all(listeners.map((listener) => listener.close()));
+  }
+}
+
+/** Running out of descriptors hurts the whole process (docs/architecture.md): stay below. */
+function affordable({ listen }: ResolvedOptions, limit: number | undefined): number {
+  if (limit === undefined || listen.length === 0) return Infinity;
+  return Math.max(1, limit - Math.min(RESERVED_DESCRIPTORS, Math.floor(limit / 2)));
+}
