@@ -23,6 +23,7 @@ export async function listenNode(
 ): Promise<Listener> {
   const action = `listen on ${address.formatUrl(address.host, address.port)}`;
   const establish = (socket: net.Socket, certificate?: Uint8Array) => {
+    socket.allowHalfOpen = true;
     configureSocket(socket, options.keepaliveSecs);
     options.onLink(acceptedLink(socket, address, options, certificate));
   };
@@ -65,14 +66,16 @@ export async function listenNode(
 }
 
 function makeServer(options: ListenOptions, action: string): net.Server {
-  const half = { allowHalfOpen: true };
-  if (options.tls === undefined) return net.createServer(half);
+  if (options.tls === undefined) return net.createServer({ allowHalfOpen: true });
   try {
     checkTls(options.tls);
     if (options.tls.cert === undefined) throw new Error("a listener needs a certificate");
     // Our own deadline counts from the accept; this one would only come second.
     const handshakeTimeout = options.handshakeTimeoutMs * 2;
-    return tls.createServer({ ...half, ...listenerTls(options.tls), handshakeTimeout });
+    // Half-open only once the handshake is complete (tls_acceptor.ts): before, Node and Deno would
+    // not notice a dialer that hangs up until the deadline.
+    const settings = listenerTls(options.tls);
+    return tls.createServer({ ...settings, allowHalfOpen: false, handshakeTimeout });
   } catch (cause) {
     throw unusableTls(action, cause);
   }

@@ -78,6 +78,7 @@ export class TlsAcceptor {
     }
     clearTimeout(handshake.timer);
     this.#handshakes.delete(raw);
+    socket.allowHalfOpen = true;
     this.#establish(socket, result);
   }
 

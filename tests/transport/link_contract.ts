@@ -403,6 +403,17 @@ function listenerTests(start: () => Promise<Started>): void {
     await server.listener.close();
   });
 
+  it("leaves a link alone when its signal is aborted after the dial", async () => {
+    const { server, dial } = await start();
+    const abort = new AbortController();
+    const a = new LinkRecorder(await dial(abort.signal));
+    const b = new LinkRecorder(await server.accepted());
+    abort.abort(new Error("too late"));
+    await send(a, b);
+    await send(b, a);
+    await finish(server, a, b);
+  });
+
   it("rejects an aborted dial with the signal's reason, whenever it is aborted", async () => {
     const { server, dial } = await start();
     for (const turns of [-1, 0, 1, 2, 3, 5, 8, 20]) {
@@ -425,6 +436,12 @@ function listenerTests(start: () => Promise<Started>): void {
     }, "releasing");
     await server.listener.close();
   });
+}
+
+async function send(recorder: LinkRecorder, other: LinkRecorder): Promise<void> {
+  const before = other.receivedBytes;
+  recorder.link.write(Uint8Array.of(1));
+  await other.received(before + 1);
 }
 
 async function roundTrips(pair: () => Promise<[Link, Link]>, count: number): Promise<void> {
