@@ -83,8 +83,8 @@ export type {
   LinkEvents,
   LinkInfo,
   LinkTls,
-  ListenOptions,
   Listener,
+  ListenOptions,
   Transport,
   TransportCapabilities,
 } from "./src/transport/transport.ts";

@@ -184,7 +184,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     return peer.state !== "failed" && peer.offer(this.#encode(payload, nodeId)) === "taken";
   }
 
-  /** Resolves when all messages accepted for the peer so far are written to the network. */
+  /** Resolves when all that was accepted for the peer is written to the network, and nothing waits. */
   async flush(nodeId: string, options: { signal?: AbortSignal } = {}): Promise<void> {
     options.signal?.throwIfAborted();
     await abortable(this.#peer(nodeId, "flush").flush(), options.signal);
@@ -234,17 +234,32 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
   }
 
   /** Messages as they come, until the endpoint is closed. The same queue as `receive`. */
-  async *[Symbol.asyncIterator](): AsyncGenerator<Message<T>, void, void> {
-    while (true) {
-      let message: Message<T>;
+  [Symbol.asyncIterator](): AsyncIterableIterator<Message<T>, void, void> {
+    // Written by hand: a generator costs two promises more for each message.
+    const end = { done: true, value: undefined } as const;
+    let ended = false;
+    const wait = async (): Promise<IteratorResult<Message<T>, void>> => {
       try {
-        message = await this.receive();
+        return { done: false, value: await this.receive() };
       } catch (error) {
-        if (error instanceof TransportError && error.code === "Shutdown") return;
+        if (error instanceof TransportError && error.code === "Shutdown") return end;
         throw error;
       }
-      yield message;
-    }
+    };
+    return {
+      next: () => {
+        if (ended) return Promise.resolve(end);
+        const value = this.tryReceive();
+        return value === undefined ? wait() : Promise.resolve({ done: false, value });
+      },
+      return: () => {
+        ended = true;
+        return Promise.resolve(end);
+      },
+      [Symbol.asyncIterator]() {
+        return this;
+      },
+    };
   }
 
   /**

@@ -9,8 +9,12 @@ import type { ResolvedOptions } from "./options.ts";
 import { ConnectionLimits } from "./peer/connection_limits.ts";
 import type { Link, LinkTls, Listener, Transport } from "./transport/transport.ts";
 
-/** Descriptors kept back for files and dials when the process may open few. */
-const RESERVED_DESCRIPTORS = 64;
+/**
+ * Descriptors kept back for files, dials, and connections that are being turned away. Deno's event
+ * loop accepts up to 128 connections before it runs any code of ours, and a `node:net` server of
+ * its that once finds no descriptor left never accepts again.
+ */
+const RESERVED_DESCRIPTORS = 192;
 
 /** What listeners tell. */
 export interface ListenersHost {
@@ -78,5 +82,5 @@ export class Listeners {
 /** Running out of descriptors hurts the whole process (docs/architecture.md): stay below. */
 function affordable({ listen }: ResolvedOptions, limit: number | undefined): number {
   if (limit === undefined || listen.length === 0) return Infinity;
-  return Math.max(1, limit - Math.min(RESERVED_DESCRIPTORS, Math.floor(limit / 2)));
+  return Math.max(1, limit - RESERVED_DESCRIPTORS, Math.floor(limit / 4));
 }

@@ -196,6 +196,8 @@ export class Driver implements ConnectionSink {
     this.#settle(now);
     this.#watchWrites(now);
     this.#yieldTurn(chunk.length);
+    // What the system takes at once is followed by no drain.
+    if (this.link.bufferedBytes === 0) this.#owner.onFlushed(this);
   }
 
   /** Finishes: what was accepted is written, then FIN. Closes by force when that takes too long. */

@@ -107,6 +107,7 @@ export class Pool implements SlotOwner {
 
   /** Whether messages of this connection may be delivered: those of a connection that ends go first. */
   mayDeliver(driver: Driver): boolean {
+    if (this.#retiring.size === 0) return true;
     for (const { byUs } of this.#retiring.values()) {
       if (byUs) return this.#retiring.has(driver);
     }
@@ -246,6 +247,11 @@ export class Pool implements SlotOwner {
     if (!this.#dials || this.#theirsWin()) return false;
     // One attempt at a time is enough to find out whether the peer is back, or has room for more.
     return !this.#slots.some((other) => other !== slot && other.dialing);
+  }
+
+  /** @ignore */
+  onDead(error: TransportError): void {
+    for (const slot of this.#toRenew) slot.driver?.close(error);
   }
 
   /** @ignore */

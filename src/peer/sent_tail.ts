@@ -32,7 +32,9 @@ export class SentTail {
 
   /** Remembers a chunk. */
   push(chunk: Uint8Array, now: number): void {
-    this.#entries.push({ chunk, writtenAt: now });
+    // A small chunk must not keep a large buffer alive.
+    const kept = chunk.length * 2 < chunk.buffer.byteLength ? chunk.slice() : chunk;
+    this.#entries.push({ chunk: kept, writtenAt: now });
     this.#bytes += chunk.length;
   }
 

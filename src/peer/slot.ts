@@ -41,6 +41,8 @@ export interface SlotOwner {
   onAttemptFailed(slot: Slot, error: TransportError, final: boolean): void;
   /** Whether the slot should keep dialing now; asked before every attempt. */
   mayDial(slot: Slot): boolean;
+  /** The peer did not answer in time: all its silent connections are dead. */
+  onDead(error: TransportError): void;
   /** The peer answered, if only to say no. */
   noteLife(): void;
   /** A connection that was made only to see whether the peer lives. */
@@ -193,11 +195,9 @@ export class Slot {
       this.#waitAndDial(undefined, "renewed after silence");
       return;
     }
-    old.close(
-      new TransportError("ConnectionClosed", "Cannot go on with the connection: no sign of life", {
-        cause: error,
-      }),
-    );
+    const text = "Cannot go on with the connection: no sign of life";
+    this.#owner.onDead(new TransportError("ConnectionClosed", text, { cause: error }));
+    old.close();
   }
 
   #attemptFailed(abort: AbortController, error: TransportError): void {

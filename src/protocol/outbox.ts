@@ -8,8 +8,11 @@
 const HEADER_BYTES = 4;
 /** A batch buffer starts this large and doubles; most turns send little. */
 const FIRST_BUFFER_BYTES = 1024;
-/** The largest buffer that the next batch starts with. A bigger batch grows its own. */
-const MAX_FIRST_BUFFER_BYTES = 65_536;
+/**
+ * The largest buffer that the next batch starts with: a full batch of the driver, and a little more,
+ * so that a busy connection does not grow and copy a buffer for each batch.
+ */
+const MAX_FIRST_BUFFER_BYTES = 135_168;
 
 /** Gathers frames of every version until they are taken as one chunk. */
 export class Outbox {

@@ -46,6 +46,8 @@ export class NodeLink implements Link {
     this.info = info;
     socket.on("error", (error) => {
       if (!this.#closing) this.#error ??= linkFailed(info.remoteAddress, error);
+      // Deno leaves a TLS socket open after an alert.
+      socket.destroy();
     });
     socket.on("data", (chunk: Buffer) => this.#onData(chunk));
     socket.on("end", () => {

@@ -35,6 +35,15 @@ function refusals(
   }
 }
 
+/** A block that honestly holds `size` bytes, in less than a 250th of them. */
+function bomb(size: number): Uint8Array {
+  // One literal, one match and "end" as the last sequence; 4 and 15 are in the token.
+  const rest = size - 1 - 3 - 4 - 15;
+  const lengths = new Uint8Array(Math.floor(rest / 255)).fill(255);
+  const last = Uint8Array.of(rest % 255);
+  return join(Uint8Array.of(0x1f, 0x61, 1, 0), lengths, last, sequence("end"));
+}
+
 describe("11. a small frame that claims much", () => {
   const block = join(sequence("abcd", { offset: 4, length: 16 }), sequence("a")).slice(0, 13);
   refusals([
@@ -42,8 +51,19 @@ describe("11. a small frame that claims much", () => {
     ["11. one byte above the limit", compressed(2 ** 24 + 1, GOOD)],
     ["11. 4 GiB", compressed(0xffff_ffff, GOOD)],
     ["11. 2 GiB, negative as a signed number", compressed(0x8000_0000, GOOD)],
+    ["11. one byte above the limit, and holds it", compressed(2 ** 24 + 1, bomb(2 ** 24 + 1))],
     ["11. the limit itself, and does not hold it", compressed(2 ** 24, GOOD)],
   ]);
+
+  it(
+    "11. the limit itself, and holds it: it is a message",
+    inScene({}, async (scene) => {
+      const peer = await scene.insider();
+      await peer.write(compressed(2 ** 24, bomb(2 ** 24)));
+      await scene.when(() => scene.delivered.length === 1, 5_000, () => "nothing delivered");
+      assert.equal(scene.delivered[0]!.text.length, 2 ** 24);
+    }),
+  );
 
   it(
     "11. twenty claims of the limit take no memory ahead of the bytes",

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { Endpoint, type RejectCode } from "../../mod.ts";
-import { inScene, type Scene } from "./harness.ts";
+import { inScene, type Scene, within } from "./harness.ts";
 import { RawListener, type RawPeer } from "./raw_peer.ts";
 import { bytes, frame, hello, helloText, join, reject, welcome } from "./wire.ts";
 
@@ -25,8 +25,7 @@ async function drip(scene: Scene, content: Uint8Array, pauseMs: number): Promise
     const peer = await scene.attacker();
     let at = 0;
     const drops = setInterval(() => peer.write(content.subarray(at, ++at)), pauseMs);
-    await peer.gone;
-    clearInterval(drops);
+    await within(2_000, peer.gone, "not closed").finally(() => clearInterval(drops));
     tookMs = performance.now() - started;
     assert.ok(at < content.length, "the attacker had more to say");
     return peer;
@@ -56,7 +55,7 @@ describe("16. a connection that says nothing", () => {
         await scene.refuses({ code: "Timeout", withinMs: 2_000 }, async () => {
           const started = performance.now();
           const peer = await scene.attacker();
-          await peer.gone;
+          await within(2_000, peer.gone, "not closed");
           assertAtDeadline(performance.now() - started);
           return peer;
         });

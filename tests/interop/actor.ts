@@ -5,7 +5,7 @@
 
 import { createInterface } from "node:readline";
 import process from "node:process";
-import { Endpoint, type EndpointConfig, TransportError } from "../../mod.ts";
+import { Endpoint, type EndpointConfig, type TransportError } from "../../mod.ts";
 
 /** What an actor can be told. */
 export type Command =

@@ -71,7 +71,8 @@ export class Actor {
   }
 
   kill(signal: "SIGKILL" | "SIGSTOP" | "SIGCONT" = "SIGKILL"): void {
-    this.#child.kill(signal);
+    // ChildProcess.kill works only once on Deno; a stopped process must be continued.
+    if (this.#child.pid !== undefined) process.kill(this.#child.pid, signal);
   }
 
   async close(): Promise<void> {

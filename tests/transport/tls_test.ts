@@ -45,6 +45,19 @@ describe("TLS listener", () => {
     });
   }
 
+  it("tells a dialer without a certificate why, even one that says nothing", async () => {
+    const { ca, server } = await testNodes();
+    const listener = await listen(listenerTls(ca, server));
+    await transport.dial(listener.address, dialOptions(dialerTls(ca, undefined))).then(
+      async (link) => {
+        const error = await new LinkRecorder(link).closed();
+        assert.equal(error?.code, "ClientCertificateRequired", error?.message);
+      },
+      (error) => assert.equal(error.code, "ClientCertificateRequired", error.message),
+    );
+    await settled(listener);
+  });
+
   it("accepts a certificate for clients only", async () => {
     const { ca, server } = await testNodes();
     const client = await ca.issue("client", { usages: ["client"] });
