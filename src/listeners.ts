@@ -16,6 +16,12 @@ import type { Link, LinkTls, Listener, Transport } from "./transport/transport.t
  */
 const RESERVED_DESCRIPTORS = 192;
 
+/**
+ * Where the limit can't be read it is taken for the usual one, unless `maxConnections` says that more
+ * is meant: running into it ends the whole process on Deno.
+ */
+const USUAL_DESCRIPTOR_LIMIT = 1024;
+
 /** What listeners tell. */
 export interface ListenersHost {
   transport(address: string): Transport;
@@ -38,7 +44,7 @@ export class Listeners {
     const { maxConnections, maxConnectionsPerHost } = options;
     const most = Math.min(maxConnections, affordable(options, descriptorLimit));
     this.limits = new ConnectionLimits(most, maxConnectionsPerHost);
-    if (most < maxConnections) {
+    if (most < maxConnections && descriptorLimit !== undefined) {
       this.notice = `maxConnections is lowered from ${maxConnections} to ${most}: ` +
         `the process may open ${descriptorLimit} descriptors`;
     }
@@ -80,7 +86,9 @@ export class Listeners {
 }
 
 /** Running out of descriptors hurts the whole process (docs/architecture.md): stay below. */
-function affordable({ listen }: ResolvedOptions, limit: number | undefined): number {
-  if (limit === undefined || listen.length === 0) return Infinity;
+function affordable(options: ResolvedOptions, known: number | undefined): number {
+  if (options.listen.length === 0) return Infinity;
+  if (known === undefined && options.maxConnections > USUAL_DESCRIPTOR_LIMIT) return Infinity;
+  const limit = known ?? USUAL_DESCRIPTOR_LIMIT;
   return Math.max(1, limit - RESERVED_DESCRIPTORS, Math.floor(limit / 4));
 }
