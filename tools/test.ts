@@ -15,7 +15,7 @@ interface Sum {
 }
 
 const SUITES: Record<string, () => Promise<Sum>> = {
-  deno: () => suite("deno", ["test", "--allow-net", "tests/"], countDeno),
+  deno: () => suite("deno", ["test", "--allow-net"], countDeno),
   bun: () => suite("bun", ["test", "--timeout", "30000", ...testFiles()], countBun),
   node: () =>
     suite(

@@ -162,6 +162,7 @@ export class Driver implements ConnectionSink {
 
   /** Sends a message with whatever else is sent in this turn. The payload is copied. */
   send(payload: Uint8Array): void {
+    if (this.#connection.outbox.overflows(payload.length)) this.flush();
     this.#connection.send(payload);
     this.messagesSent++;
     this.payloadBytesSent += payload.length;
@@ -343,6 +344,8 @@ export class Driver implements ConnectionSink {
 
   // --- helpers ---
 
+  readonly #recycle = (chunk: Uint8Array): void => this.#connection.outbox.recycle(chunk);
+
   /** Runs as a microtask; goes once more round while messages keep coming in the same turn. */
   readonly #flushLater = (): void => {
     const bytes = this.#connection.outbox.bytes;
@@ -363,7 +366,7 @@ export class Driver implements ConnectionSink {
   #settle(now: number): void {
     const { bufferedBytes } = this.link;
     if (bufferedBytes === 0) this.#inflightMessages = 0;
-    this.#tail.trim(now, bufferedBytes);
+    this.#tail.trim(now, bufferedBytes, this.#recycle);
   }
 
   /** Keeps the deadline of a write that must make progress. */

@@ -38,13 +38,17 @@ export class SentTail {
     this.#bytes += chunk.length;
   }
 
-  /** Forgets what is old or too much, but nothing of the last `bufferedBytes`, which have not left. */
-  trim(now: number, bufferedBytes: number): void {
+  /**
+   * Forgets what is old or too much, but nothing of the last `bufferedBytes`, which have not left.
+   * `recycle` gets the chunks.
+   */
+  trim(now: number, bufferedBytes: number, recycle: (chunk: Uint8Array) => void): void {
     for (let entry = this.#entries.peek(); entry !== undefined; entry = this.#entries.peek()) {
       const left = this.#bytes - entry.chunk.length >= bufferedBytes;
       if (!left || (this.#bytes <= TAIL_BYTES && entry.writtenAt + TAIL_MS > now)) return;
       this.#entries.shift();
       this.#bytes -= entry.chunk.length;
+      recycle(entry.chunk);
     }
   }
 

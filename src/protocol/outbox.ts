@@ -6,13 +6,16 @@
  */
 
 const HEADER_BYTES = 4;
+/** A frame's header and the flags of version 2. */
+const OVERHEAD_BYTES = 5;
 /** A batch buffer starts this large and doubles; most turns send little. */
 const FIRST_BUFFER_BYTES = 1024;
-/**
- * The largest buffer that the next batch starts with: a full batch of the driver, and a little more,
- * so that a busy connection does not grow and copy a buffer for each batch.
- */
-const MAX_FIRST_BUFFER_BYTES = 135_168;
+/** From this size on, batches get buffers of one size, which can be used again. */
+const BUSY_BYTES = 16_384;
+/** That size: a full batch of the driver, and a little more. */
+const BUSY_BUFFER_BYTES = 135_168;
+/** Buffers kept for the next batches. */
+const MAX_SPARE_BUFFERS = 2;
 
 /** Gathers frames of every version until they are taken as one chunk. */
 export class Outbox {
@@ -20,6 +23,7 @@ export class Outbox {
   #length = 0;
   #messages = 0;
   #nextBufferBytes = FIRST_BUFFER_BYTES;
+  readonly #spare: Uint8Array[] = [];
 
   /** Bytes gathered and not taken. */
   get bytes(): number {
@@ -29,6 +33,19 @@ export class Outbox {
   /** Application messages gathered and not taken. */
   get messages(): number {
     return this.#messages;
+  }
+
+  /** Whether a message is better put into the next batch: this one's buffer would have to grow for it. */
+  overflows(payloadBytes: number): boolean {
+    return this.#length > 0 && this.#length + OVERHEAD_BYTES + payloadBytes > BUSY_BUFFER_BYTES;
+  }
+
+  /** Takes back a chunk that nobody looks at any more. Fresh memory costs more than filling it. */
+  recycle(chunk: Uint8Array): void {
+    if (chunk.buffer.byteLength !== BUSY_BUFFER_BYTES || this.#spare.length >= MAX_SPARE_BUFFERS) {
+      return;
+    }
+    this.#spare.push(new Uint8Array(chunk.buffer));
   }
 
   /** Adds a frame that is no application message (handshake). */
@@ -57,10 +74,8 @@ export class Outbox {
     if (this.#length === 0) return undefined;
     const chunk = this.#buffer!.subarray(0, this.#length);
     // The next batch is likely as large as this one: start there, and shrink by halves.
-    this.#nextBufferBytes = Math.min(
-      MAX_FIRST_BUFFER_BYTES,
-      Math.max(FIRST_BUFFER_BYTES, this.#length, this.#nextBufferBytes >> 1),
-    );
+    const shrunk = Math.max(FIRST_BUFFER_BYTES, this.#nextBufferBytes >> 1);
+    this.#nextBufferBytes = Math.min(BUSY_BUFFER_BYTES, Math.max(this.#length, shrunk));
     this.#buffer = undefined;
     this.#length = 0;
     this.#messages = 0;
@@ -83,8 +98,11 @@ export class Outbox {
 
   #grow(needed: number): Uint8Array {
     const old = this.#buffer;
-    const size = Math.max(needed, old === undefined ? this.#nextBufferBytes : old.length * 2);
-    const buffer = new Uint8Array(size);
+    const wanted = Math.max(needed, old === undefined ? this.#nextBufferBytes : old.length * 2);
+    const busy = wanted >= BUSY_BYTES && needed <= BUSY_BUFFER_BYTES;
+    const buffer = busy
+      ? this.#spare.pop() ?? new Uint8Array(BUSY_BUFFER_BYTES)
+      : new Uint8Array(wanted);
     if (old !== undefined) buffer.set(old.subarray(0, this.#length));
     this.#buffer = buffer;
     return buffer;
