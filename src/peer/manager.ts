@@ -13,10 +13,11 @@ import { ReplayWindow } from "../protocol/replay.ts";
 import type { Environment } from "../runtime/environment.ts";
 import { addTraffic, noTraffic, type TrafficStats } from "../stats.ts";
 import type { DialOptions, Link, LinkTls } from "../transport/transport.ts";
+import { Accepted, type AcceptedHost, REFUSED } from "./accepted.ts";
 import type { ConnectionLimits } from "./connection_limits.ts";
 import { dial } from "./dial.ts";
 import { DIAL_LIMITS, DialBudget, RENEWAL_LIMITS } from "./dial_budget.ts";
-import { Driver, type DriverConfig, type DriverOwner } from "./driver.ts";
+import { Driver, type DriverConfig } from "./driver.ts";
 import { type PeerIdentity, verifyIdentity } from "./identity.ts";
 import { Lifecycle, type StateChange } from "./lifecycle.ts";
 import type { Fate } from "./outgoing.ts";
@@ -57,7 +58,7 @@ export interface Credentials {
 }
 
 /** The table of peers. */
-export class PeerManager implements PeerHost {
+export class PeerManager implements PeerHost, AcceptedHost {
   readonly options: ResolvedOptions;
   readonly environment: Environment;
   readonly #host: ManagerHost;
@@ -284,12 +285,12 @@ export class PeerManager implements PeerHost {
 
   // --- who is let in ---
 
-  /** @ignore: for Accepted. Gives what the certificate proves, or throws. */
+  /** @ignore */
   identify(driver: Driver, nodeId: string): PeerIdentity | undefined {
     return this.#identify(driver.link, nodeId, "client");
   }
 
-  /** @ignore: for Accepted. */
+  /** @ignore */
   judge({ nodeId, incarnation }: Negotiated): Rejection | undefined {
     if (this.#closing) return { code: "SHUTTING_DOWN", reason: "the endpoint is closing" };
     const peer = this.#peers.get(nodeId);
@@ -309,7 +310,7 @@ export class PeerManager implements PeerHost {
     };
   }
 
-  /** @ignore: for Accepted. */
+  /** @ignore */
   established(driver: Driver, lifecycle: Lifecycle, identity: PeerIdentity | undefined): void {
     this.#accepting.delete(driver);
     this.#host.limits.countEstablished(1);
@@ -321,7 +322,7 @@ export class PeerManager implements PeerHost {
     peer.accept(driver, lifecycle);
   }
 
-  /** @ignore: for Accepted. */
+  /** @ignore */
   notEstablished(driver: Driver, lifecycle: Lifecycle, error: TransportError | undefined): void {
     this.#accepting.delete(driver);
     const failure = error ??
@@ -410,66 +411,6 @@ export class PeerManager implements PeerHost {
     });
   }
 }
-
-/** Owns an accepted driver until its handshake is complete. */
-class Accepted implements DriverOwner {
-  readonly #manager: PeerManager;
-  readonly #lifecycle: Lifecycle;
-  #identity: PeerIdentity | undefined;
-
-  constructor(manager: PeerManager, lifecycle: Lifecycle) {
-    this.#manager = manager;
-    this.#lifecycle = lifecycle;
-  }
-
-  onIdentity(driver: Driver, nodeId: string): Rejection | undefined {
-    try {
-      this.#identity = this.#manager.identify(driver, nodeId);
-      return undefined;
-    } catch (error) {
-      const typed = error as TransportError;
-      return typed.code === "ClientCertificateRequired"
-        ? { code: "IDENTITY_REQUIRED", reason: "a client certificate is required", error: typed }
-        : { code: "AUTH_FAILED", reason: "the certificate does not fit", error: typed };
-    }
-  }
-
-  onHello(_: Driver, negotiated: Negotiated): Rejection | undefined {
-    return this.#manager.judge(negotiated);
-  }
-
-  onEstablished(driver: Driver): void {
-    this.#manager.established(driver, this.#lifecycle, this.#identity);
-  }
-
-  onClosed(driver: Driver, error: TransportError | undefined): void {
-    this.#manager.notEstablished(driver, this.#lifecycle, error);
-  }
-
-  wantsMessage(): boolean {
-    return true;
-  }
-
-  onMessage(): void {}
-  onWritable(): void {}
-  onFlushed(): void {}
-  onSilent(): void {}
-  onPeerEnd(): void {}
-}
-
-/** Owns drivers that come too late. */
-const REFUSED: DriverOwner = {
-  onIdentity: () => undefined,
-  onHello: () => ({ code: "SHUTTING_DOWN", reason: "the endpoint is closing" }),
-  onEstablished() {},
-  wantsMessage: () => true,
-  onMessage() {},
-  onWritable() {},
-  onFlushed() {},
-  onSilent() {},
-  onPeerEnd() {},
-  onClosed() {},
-};
 
 function hex(bytes: Uint8Array): string {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
