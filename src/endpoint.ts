@@ -187,7 +187,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
   /** Resolves when all that was accepted for the peer is written to the network, and nothing waits. */
   async flush(nodeId: string, options: { signal?: AbortSignal } = {}): Promise<void> {
     options.signal?.throwIfAborted();
-    await abortable(this.#peer(nodeId, "flush").flush(), options.signal);
+    await this.#peer(nodeId, "flush").flush(options.signal);
   }
 
   /**
@@ -357,14 +357,19 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
       dialTls: tls && linkTls(tls, "dialer"),
       lz4,
     });
-    await listeners.open(tls && linkTls(tls, "listener"), {
-      transport: (address) => this.#transport(address),
-      onLink: (link) => manager.accept(link),
-      onError: (error, host) => this.#failures.add(error, undefined, host),
-    });
-    if (this.#phase !== "new") {
+    try {
+      await listeners.open(tls && linkTls(tls, "listener"), {
+        transport: (address) => this.#transport(address),
+        onLink: (link) => manager.accept(link),
+        onError: (error, host) => this.#failures.add(error, undefined, host),
+      });
+      if (this.#phase !== "new") throw this.#shutdown("start");
+    } catch (error) {
+      // Somebody may have come in through the first address before the second one failed.
+      manager.stop("the endpoint did not start");
       await listeners.close();
-      throw this.#shutdown("start");
+      await manager.end(this.#shutdown("start"));
+      throw error;
     }
     this.#manager = manager;
     this.#phase = "started";
@@ -550,13 +555,4 @@ function checkedWhenFull(value: WhenFull | undefined): WhenFull {
   if (value === undefined) return "wait";
   if (WHEN_FULL.includes(value)) return value;
   throw new TypeError(`Cannot send: whenFull must be one of ${WHEN_FULL.join(", ")}`);
-}
-
-function abortable(promise: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
-  if (signal === undefined) return promise;
-  return new Promise((resolve, reject) => {
-    const onAbort = () => reject(signal.reason);
-    signal.addEventListener("abort", onAbort, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
-  });
 }

@@ -124,8 +124,10 @@ export class TypedEventTarget<M> extends EventTarget {
       wrapped = (event) => {
         try {
           const custom = event as CustomEvent<D>;
-          if (typeof listener === "function") listener.call(this, custom);
-          else listener.handleEvent(custom);
+          const result: unknown = typeof listener === "function"
+            ? listener.call(this, custom)
+            : listener.handleEvent(custom);
+          if (result instanceof Promise) result.catch((error) => this.#onListenerError(error));
         } catch (error) {
           this.#onListenerError(error);
         }

@@ -90,10 +90,8 @@ export class Inbox {
 
   /** The next message, or undefined. */
   tryReceive(): Message | undefined {
-    const message = this.#messages.shift();
-    if (message === undefined) return undefined;
-    this.#bytes -= message.payload.length;
-    this.#tellRoom();
+    const message = this.#shift();
+    if (message !== undefined) this.#tellRoom();
     return message;
   }
 
@@ -129,11 +127,16 @@ export class Inbox {
   /** Gives waiting messages to the handler, one after the other where it returns promises. */
   #drain(): void {
     while (this.#handler !== undefined && !this.#draining) {
-      const message = this.tryReceive();
+      const message = this.#shift();
       if (message === undefined) return;
-      const pending = this.#call(message);
-      if (pending === undefined) continue;
+      // What comes in while there is room told must not overtake this message.
       this.#draining = true;
+      const pending = this.#call(message);
+      this.#tellRoom();
+      if (pending === undefined) {
+        this.#draining = false;
+        continue;
+      }
       const goOn = () => {
         this.#draining = false;
         this.#drain();
@@ -151,6 +154,12 @@ export class Inbox {
       receiver.reject(this.#closed);
     }
     this.#receivers.clear();
+  }
+
+  #shift(): Message | undefined {
+    const message = this.#messages.shift();
+    if (message !== undefined) this.#bytes -= message.payload.length;
+    return message;
   }
 
   #call(message: Message): Promise<void> | undefined {

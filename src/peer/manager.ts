@@ -30,6 +30,8 @@ const VERSIONS = { min: 1, max: 2 } as const;
 const MAX_ABSENT_PEERS = 1024;
 /** A peer may hold this many connections above poolSize while one is being replaced. */
 const SPARE_CONNECTIONS = 1;
+/** Hellos that are remembered of one node, so that it can't use up the memory for all. */
+const MAX_HELLOS_PER_NODE = 8_192;
 /** Share of the keepalive interval by which a silent connection may be renewed early. */
 const RENEWAL_JITTER = 0.2;
 /** How long ending connections may take before they are cut when the endpoint closes. */
@@ -85,7 +87,10 @@ export class PeerManager implements PeerHost, AcceptedHost {
     this.#credentials = credentials;
     this.#budget = new DialBudget(environment, DIAL_LIMITS);
     this.#renewals = new DialBudget(environment, RENEWAL_LIMITS);
-    this.#replay = new ReplayWindow({ maxSkewMs: options.maxClockSkewMs });
+    this.#replay = new ReplayWindow({
+      maxSkewMs: options.maxClockSkewMs,
+      maxPerNode: MAX_HELLOS_PER_NODE,
+    });
     this.#local = {
       nodeId: options.nodeId,
       clusterName: options.clusterName,
@@ -295,9 +300,11 @@ export class PeerManager implements PeerHost, AcceptedHost {
     if (this.#closing) return { code: "SHUTTING_DOWN", reason: "the endpoint is closing" };
     const peer = this.#peers.get(nodeId);
     if (peer === undefined || peer.connectionCount === 0) return undefined;
-    const restarted = incarnation !== undefined && peer.incarnation !== undefined &&
-      incarnation !== peer.incarnation;
-    if (restarted) {
+    // Only a live connection tells which process has the name now.
+    const other = peer.drivers.some((driver) =>
+      !driver.dialed && driver.active && differs(driver.negotiated?.incarnation, incarnation)
+    );
+    if (other) {
       const reason = "another process with this node id is connected";
       return { code: "DUPLICATE_NODE_ID", reason };
     }
@@ -314,10 +321,9 @@ export class PeerManager implements PeerHost, AcceptedHost {
   established(driver: Driver, lifecycle: Lifecycle, identity: PeerIdentity | undefined): void {
     this.#accepting.delete(driver);
     this.#host.limits.countEstablished(1);
-    const { nodeId, incarnation } = driver.negotiated!;
+    const { nodeId } = driver.negotiated!;
     this.#owners.set(lifecycle, nodeId);
     const peer = this.#getOrMake(nodeId);
-    peer.incarnation = incarnation ?? peer.incarnation;
     peer.identity = identity;
     peer.accept(driver, lifecycle);
   }
@@ -410,6 +416,10 @@ export class PeerManager implements PeerHost, AcceptedHost {
       this.#quietWaiters.add(check);
     });
   }
+}
+
+function differs(a: string | undefined, b: string | undefined): boolean {
+  return a !== undefined && b !== undefined && a !== b;
 }
 
 function hex(bytes: Uint8Array): string {

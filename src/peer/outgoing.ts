@@ -72,20 +72,24 @@ export class Outgoing {
   /** Takes a message if that needs no waiting. `"full"` and `"limited"` refuse it. */
   offer(payload: Uint8Array): "taken" | "full" | "limited" {
     this.#check(payload);
-    if (this.#bucket !== undefined && !this.#bucket.tryTake(this.#host.now())) {
-      this.#host.traffic.rateLimited++;
-      return "limited";
+    if (this.#queue.waiting > 0 || !this.#hasRoom(payload)) {
+      this.#host.traffic.backpressureEvents++;
+      return "full";
     }
-    if (this.#queue.waiting === 0 && this.#take(payload)) return "taken";
-    this.#host.traffic.backpressureEvents++;
-    return "full";
+    if (!this.#takeToken()) return "limited";
+    this.#put(payload);
+    return "taken";
   }
 
   /** Takes a message as `whenFull` says. */
   send(payload: Uint8Array, whenFull: WhenFull, signal: AbortSignal | undefined): Promise<void> {
     const outcome = this.offer(payload);
     if (outcome === "taken") return DONE;
-    if (outcome === "limited") return Promise.reject(this.#rateLimitedError());
+    // What does not fit costs a token only where it is going to be sent all the same.
+    const later = outcome === "full" && (whenFull === "wait" || whenFull === "drop-oldest");
+    if (outcome === "limited" || later && !this.#takeToken()) {
+      return Promise.reject(this.#rateLimitedError());
+    }
     switch (whenFull) {
       case "wait":
         return this.#queue.wait(payload, this.#host.nodeId, signal);
@@ -101,9 +105,9 @@ export class Outgoing {
   }
 
   /** Resolves when all that was accepted so far has been given to the network. */
-  flush(): Promise<void> {
+  flush(signal: AbortSignal | undefined): Promise<void> {
     this.#host.sender()?.flush();
-    return this.idle ? DONE : this.#flushes.wait();
+    return this.idle ? DONE : this.#flushes.wait(signal);
   }
 
   /** Moves what waits to the connection, as far as it takes it. */
@@ -160,21 +164,34 @@ export class Outgoing {
     }
   }
 
+  #takeToken(): boolean {
+    if (this.#bucket === undefined || this.#bucket.tryTake(this.#host.now())) return true;
+    this.#host.traffic.rateLimited++;
+    return false;
+  }
+
   #take(payload: Uint8Array): boolean {
-    const sender = this.#host.sender();
-    if (sender === undefined) {
-      if (!this.#queue.fits(payload.length, 0, 0)) return false;
-      this.#queue.push(payload);
-      return true;
-    }
-    if (!this.#fits(payload, sender)) {
-      // A caller that sends much in one turn fills the batch: write it and look again.
-      sender.flush();
-      if (!this.#fits(payload, sender)) return false;
-    }
-    if (this.#queue.length === 0 && sender.writable) this.#sendNow(sender, payload);
-    else this.#queue.push(payload);
+    if (!this.#hasRoom(payload)) return false;
+    this.#put(payload);
     return true;
+  }
+
+  #hasRoom(payload: Uint8Array): boolean {
+    const sender = this.#host.sender();
+    if (sender === undefined) return this.#queue.fits(payload.length, 0, 0);
+    if (this.#fits(payload, sender)) return true;
+    // A caller that sends much in one turn fills the batch: write it and look again.
+    sender.flush();
+    return this.#fits(payload, sender);
+  }
+
+  #put(payload: Uint8Array): void {
+    const sender = this.#host.sender();
+    if (sender !== undefined && this.#queue.length === 0 && sender.writable) {
+      this.#sendNow(sender, payload);
+    } else {
+      this.#queue.push(payload);
+    }
   }
 
   #fits(payload: Uint8Array, sender: Driver): boolean {

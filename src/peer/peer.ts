@@ -49,8 +49,6 @@ export class Peer implements DriverOwner, PoolOwner {
   readonly settings: PoolSettings;
   /** Where to dial it; undefined for a peer that only ever dialed us. */
   address: string | undefined;
-  /** Random per process start of the peer; undefined where it did not say. */
-  incarnation: string | undefined;
   /** What its certificate proved. */
   identity: PeerIdentity | undefined;
   /** Counters of what is not in a live driver. */
@@ -158,9 +156,9 @@ export class Peer implements DriverOwner, PoolOwner {
   }
 
   /** Resolves when all that was accepted so far has been given to the network. */
-  flush(): Promise<void> {
+  flush(signal?: AbortSignal): Promise<void> {
     if (this.#failure !== undefined && !this.#outgoing.idle) return Promise.reject(this.#failure);
-    return this.#outgoing.flush();
+    return this.#outgoing.flush(signal);
   }
 
   // --- connecting ---
@@ -301,7 +299,9 @@ export class Peer implements DriverOwner, PoolOwner {
       return this.#finish("failed", reason);
     }
     this.#cancelAbsence = this.setTimer(this.#host.options.resumeWindowMs, () => {
-      this.#finish("closed", reason);
+      // What it sent and nobody has taken yet is not thrown away with it.
+      if (this.#remains.size > 0) this.#awaitReturn(reason);
+      else this.#finish("closed", reason);
     });
   }
 
@@ -311,11 +311,11 @@ export class Peer implements DriverOwner, PoolOwner {
     this.#failure = error;
     this.#cancelAbsence?.();
     this.#cancelAbsence = undefined;
-    this.#cancelRateTimer?.();
-    this.#cancelRateTimer = undefined;
+    // What a peer that was given up had sent is still delivered, at its rate.
+    if (state === "closed") this.#cancelRateTimer?.();
     this.#connects.rejectAll(error);
-    if (wasActive) this.#host.onDown(this, error);
     this.#outgoing.fail(error);
+    if (wasActive) this.#host.onDown(this, error);
     if (state === "closed") this.#host.onGone(this);
   }
 
@@ -408,7 +408,7 @@ export class Peer implements DriverOwner, PoolOwner {
   }
 
   #hasToken(): boolean {
-    if (this.#bucketIn === undefined) return true;
+    if (this.#bucketIn === undefined || this.#state === "closed") return true;
     const retryAfterMs = this.#bucketIn.retryAfterMs(this.now());
     if (retryAfterMs <= 0) return true;
     this.#rateHeld = true;

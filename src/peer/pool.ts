@@ -156,6 +156,7 @@ export class Pool implements SlotOwner {
   peerEnded(driver: Driver): void {
     const member = this.#active.find((other) => other.driver === driver);
     if (member === undefined) return;
+    this.#full = false;
     // Our side ends too; what we send next leaves on another connection, which the peer
     // does not read before it has seen our end of this one.
     this.#retire(member, "the peer ended the connection", false);
@@ -235,6 +236,7 @@ export class Pool implements SlotOwner {
       if (error instanceof HandshakeError && error.rejectCode === "TOO_MANY_CONNECTIONS") {
         this.#full = true;
         this.#dropSlot(slot);
+        this.#leaveSpare();
       } else if (final || this.#theirsWin()) this.#dropSlot(slot);
       return;
     }
@@ -289,9 +291,9 @@ export class Pool implements SlotOwner {
     if (this.#sender === member.driver) this.#sender = undefined;
     const { slot, lifecycle } = member;
     const returning = this.returning;
-    if (this.size === 0) this.#owner.onDown(error, returning);
     if (slot !== undefined && !slot.stopped && slot.driver === member.driver) slot.lost(error);
     else lifecycle.change("closed", error?.message ?? "the connection ended");
+    if (this.size === 0) this.#owner.onDown(error, returning);
     this.#choose();
     if (this.reconnects) this.#fill("connection lost");
   }
@@ -314,7 +316,6 @@ export class Pool implements SlotOwner {
 
   #retired(member: Member, error: TransportError | undefined): void {
     this.#retiring.delete(member.driver);
-    this.#full = false;
     if (member.lifecycle.state === "draining") {
       member.lifecycle.change("closed", error?.message ?? "ended in order");
     }
@@ -352,6 +353,15 @@ export class Pool implements SlotOwner {
     const wanted = this.size === 0 ? 1 : this.#owner.settings.poolSize;
     while (this.#slots.length + accepted < wanted) this.#slots.push(new Slot(this));
     for (const slot of [...this.#slots]) if (!slot.waiting) slot.dial(reason);
+  }
+
+  /** The peer's pool is smaller than ours: the one place more that it has is for renewals. */
+  #leaveSpare(): void {
+    const last = this.#active.findLast((member) => member.slot !== undefined);
+    if (last?.slot === undefined || this.size < 2) return;
+    last.slot.stop("the peer has no room for it");
+    this.#retire(last, "the peer has no room for it", true);
+    this.#dropSlot(last.slot);
   }
 
   #dropSlot(slot: Slot): void {

@@ -15,17 +15,16 @@ interface Waiter {
   readonly resolve: () => void;
   readonly reject: (reason: unknown) => void;
   readonly detach: () => void;
-  gone: boolean;
 }
 
 /** A bounded queue of payloads, in messages and in bytes. */
 export class SendQueue {
   readonly #payloads = new Fifo<Uint8Array>();
-  readonly #waiters = new Fifo<Waiter>();
+  /** In the order of coming; one that gives up leaves at once, with its payload. */
+  readonly #waiters = new Set<Waiter>();
   readonly #maxMessages: number;
   readonly #maxBytes: number;
   #bytes = 0;
-  #waiting = 0;
 
   /** Both limits count what waits, here and in the connection. */
   constructor(maxMessages: number, maxBytes: number) {
@@ -45,7 +44,7 @@ export class SendQueue {
 
   /** Senders that wait for room. */
   get waiting(): number {
-    return this.#waiting;
+    return this.#waiters.size;
   }
 
   /** Whether a message of `size` bytes fits beside what the connection still holds. */
@@ -69,32 +68,28 @@ export class SendQueue {
 
   /** Waits for room. Rejects with the signal's reason, or with what `failWaiting` is given. */
   wait(payload: Uint8Array, peer: string, signal: AbortSignal | undefined): Promise<void> {
-    if (this.#waiting >= MAX_WAITING_SENDS) {
+    if (this.waiting >= MAX_WAITING_SENDS) {
       return Promise.reject(
-        new BackpressureError("Cannot send: too many sends wait already", this.#waiting, { peer }),
+        new BackpressureError("Cannot send: too many sends wait already", this.waiting, { peer }),
       );
     }
     return new Promise((resolve, reject) => {
       const onAbort = () => {
-        waiter.gone = true;
-        this.#waiting--;
+        this.#waiters.delete(waiter);
         reject(signal?.reason);
       };
       const detach = () => signal?.removeEventListener("abort", onAbort);
-      const waiter: Waiter = { payload, resolve, reject, detach, gone: false };
+      const waiter: Waiter = { payload, resolve, reject, detach };
       signal?.addEventListener("abort", onAbort, { once: true });
-      this.#waiters.push(waiter);
-      this.#waiting++;
+      this.#waiters.add(waiter);
     });
   }
 
   /** Lets waiting senders in, in their order, as long as `offer` takes their payloads. */
   admit(offer: (payload: Uint8Array) => boolean): void {
-    for (let waiter = this.#waiters.peek(); waiter !== undefined; waiter = this.#waiters.peek()) {
-      if (!waiter.gone && !offer(waiter.payload)) return;
-      this.#waiters.shift();
-      if (waiter.gone) continue;
-      this.#waiting--;
+    for (const waiter of this.#waiters) {
+      if (!offer(waiter.payload)) return;
+      this.#waiters.delete(waiter);
       waiter.detach();
       waiter.resolve();
     }
@@ -102,11 +97,10 @@ export class SendQueue {
 
   /** Turns every waiting sender away. */
   failWaiting(error: TransportError): void {
-    for (let waiter = this.#waiters.shift(); waiter !== undefined; waiter = this.#waiters.shift()) {
-      if (waiter.gone) continue;
-      this.#waiting--;
+    for (const waiter of this.#waiters) {
       waiter.detach();
       waiter.reject(error);
     }
+    this.#waiters.clear();
   }
 }

@@ -97,6 +97,8 @@ export class Slot {
     this.#cancelWait?.();
     this.#cancelWait = undefined;
     this.#change("connecting", reason);
+    // A listener of that change may have ended it all.
+    if (this.stopped) return;
     const abort = new AbortController();
     this.#abort = abort;
     const lifecycle = this.#lifecycle;
@@ -143,6 +145,7 @@ export class Slot {
     } catch (error) {
       this.#finishAttempt(abort);
       lifecycle.change("closed", "the renewal failed");
+      if (this.stopped) return;
       if (this.driver === old) this.#renewalFailed(old, typed(error));
       else if (!this.waiting) this.dial("the connection was lost while it was renewed");
     }
@@ -185,15 +188,18 @@ export class Slot {
   }
 
   #renewalFailed(old: Driver, error: TransportError): void {
-    const alive = error instanceof HandshakeError && error.rejectCode === "TOO_MANY_CONNECTIONS";
-    if (alive && !old.quiet) return this.#owner.noteLife();
-    if (alive) {
+    const rejectCode = error instanceof HandshakeError ? error.rejectCode : undefined;
+    if (rejectCode === "TOO_MANY_CONNECTIONS" && old.quiet) {
       // The peer lives and has no room for a second one: end the old one first, then dial anew.
       this.#owner.retire(old, "renewed after silence");
       this.driver = undefined;
       this.#lifecycle = this.#owner.newLifecycle();
       this.#waitAndDial(undefined, "renewed after silence");
       return;
+    }
+    // Whoever says no is alive, unless another node has its address now.
+    if (rejectCode !== undefined && rejectCode !== "NODE_ID_MISMATCH") {
+      return this.#owner.noteLife();
     }
     const text = "Cannot go on with the connection: no sign of life";
     this.#owner.onDead(new TransportError("ConnectionClosed", text, { cause: error }));
@@ -221,6 +227,7 @@ export class Slot {
       return;
     }
     this.#change("reconnecting", reason);
+    if (this.stopped) return;
     this.#cancelWait = this.#owner.setTimer(delay, () => {
       this.#cancelWait = undefined;
       this.dial("backoff complete");

@@ -13,11 +13,17 @@ export interface ReplayWindowOptions {
    * @default {65536}
    */
   capacity?: number;
+  /**
+   * How many of them may be of one node; its further hellos are refused until those are too old.
+   * @default {capacity}
+   */
+  maxPerNode?: number;
 }
 
 /** A hello that was admitted. */
 interface Seen {
   readonly key: string;
+  readonly nodeId: string;
   readonly timestamp: number;
 }
 
@@ -37,7 +43,10 @@ const SPARE_SHARE = 1 / 16;
 export class ReplayWindow {
   readonly #maxSkewMs: number;
   readonly #capacity: number;
+  readonly #maxPerNode: number;
   readonly #spare: number;
+  /** Node id -> how many hellos of it are remembered. */
+  readonly #perNode = new Map<string, number>();
   /** Key -> timestamp of what is remembered. */
   readonly #known = new Map<string, number>();
   /** The same as a binary heap, the oldest timestamp first. */
@@ -50,7 +59,7 @@ export class ReplayWindow {
    *
    * @throws {RangeError} If `maxSkewMs` is negative or not finite, or `capacity` is no positive integer.
    */
-  constructor({ maxSkewMs, capacity = DEFAULT_CAPACITY }: ReplayWindowOptions) {
+  constructor({ maxSkewMs, capacity = DEFAULT_CAPACITY, maxPerNode }: ReplayWindowOptions) {
     if (!(Number.isFinite(maxSkewMs) && maxSkewMs >= 0)) {
       throw outOfRange("maxSkewMs must be finite and at least 0", maxSkewMs);
     }
@@ -59,6 +68,7 @@ export class ReplayWindow {
     }
     this.#maxSkewMs = maxSkewMs;
     this.#capacity = capacity;
+    this.#maxPerNode = maxPerNode ?? capacity;
     this.#spare = Math.floor(capacity * SPARE_SHARE);
   }
 
@@ -85,15 +95,22 @@ export class ReplayWindow {
     // Two timestamps under one key would be too many: the old one gives way.
     while (this.#known.has(key)) this.#forgetOldest();
     if (timestamp <= this.#forgotten) return false;
+    const ofNode = this.#perNode.get(nodeId) ?? 0;
+    // The timestamps of one node must not push those of the others out.
+    if (ofNode >= this.#maxPerNode && this.#maxPerNode < this.#capacity) return false;
+    this.#perNode.set(nodeId, ofNode + 1);
     this.#known.set(key, timestamp);
-    push(this.#heap, { key, timestamp });
+    push(this.#heap, { key, nodeId, timestamp });
     while (this.#heap.length > this.#capacity) this.#forgetOldest();
     return true;
   }
 
   #forgetOldest(): void {
-    const { key, timestamp } = pop(this.#heap);
+    const { key, nodeId, timestamp } = pop(this.#heap);
     this.#known.delete(key);
+    const left = (this.#perNode.get(nodeId) ?? 1) - 1;
+    if (left === 0) this.#perNode.delete(nodeId);
+    else this.#perNode.set(nodeId, left);
     // Never lower than before: what was no younger than the last one forgotten was not let in.
     this.#forgotten = timestamp;
   }

@@ -206,3 +206,17 @@ describe("ReplayWindow against a model that forgets nothing", () => {
     }));
   });
 });
+
+describe("a node that says hello too often", () => {
+  it("is refused itself, and pushes nobody else out", () => {
+    const window = new ReplayWindow({ maxSkewMs: 300_000, capacity: 1_000, maxPerNode: 100 });
+    const now = 1_700_000_000_000;
+    for (let i = 0; i < 100; i++) {
+      assert.equal(window.admit("noisy", now + 299_999, `${i}`, now), true);
+    }
+    assert.equal(window.admit("noisy", now + 299_999, "one more", now), false);
+    assert.equal(window.admit("quiet", now, "first", now), true);
+    // When its hellos are too old to be replayed, there is room for it again.
+    assert.equal(window.admit("noisy", now + 700_000, "later", now + 700_000), true);
+  });
+});
