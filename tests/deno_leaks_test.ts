@@ -6,7 +6,7 @@
 import { Endpoint } from "../mod.ts";
 import { TestCa } from "./support/certs.ts";
 
-/** One step in each, for tools/test.ts counts steps. */
+/** One step in each, for tools/run_tests.ts counts steps. */
 type DenoTest = (
   options: { name: string; sanitizeOps: boolean; sanitizeResources: boolean },
   fn: (context: { step(name: string, fn: () => Promise<void>): Promise<boolean> }) => Promise<void>,
