@@ -88,6 +88,15 @@ describe("nothing accepted is lost in silence, and all is in order", () => {
   }
 });
 
+describe("order holds where each connection has a latency of its own", () => {
+  for (let seed = 201; seed <= 240; seed++) {
+    it(
+      `while connections are handed over and renewed (seed ${seed})`,
+      inCluster((cluster) => storm(cluster, false), { seed, spreadMs: 60 }),
+    );
+  }
+});
+
 describe("messages that arrived before the connection broke", () => {
   it(
     "are still delivered, before those of the next connection, when the application takes them",

@@ -38,6 +38,24 @@ describe("messages", () => {
   );
 
   it(
+    "may be changed as soon as they wait in the queue, too",
+    inCluster(async (cluster) => {
+      const a = await cluster.start("a");
+      const b = await cluster.start("b");
+      await cluster.connect(a, "b");
+      await cluster.pooled(a, b, 2);
+      cluster.network.reset(cluster.address("b"));
+      await cluster.environment.advance(5);
+      const payload = bytes("first");
+      await a.send("b", payload);
+      payload.set(bytes("later"));
+      await cluster.pooled(a, b, 2);
+      await cluster.environment.advance(50);
+      assert.deepEqual(inbox(b), ["first"]);
+    }),
+  );
+
+  it(
     "wait in the queue while the peer is away and leave in order when it is back",
     inCluster(async (cluster) => {
       const a = await cluster.start("a");

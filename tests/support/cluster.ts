@@ -12,7 +12,9 @@ export class Cluster {
   readonly network: MemoryNetwork;
   readonly endpoints = new Map<string, Endpoint>();
 
-  constructor(options: { seed?: number; latencyMs?: number; highWater?: number } = {}) {
+  constructor(
+    options: { seed?: number; latencyMs?: number; spreadMs?: number; highWater?: number } = {},
+  ) {
     this.environment = new VirtualEnvironment(options.seed);
     this.network = new MemoryNetwork(this.environment, options);
   }
@@ -62,7 +64,7 @@ export class Cluster {
 /** Runs a test in a cluster and closes it. */
 export function inCluster(
   test: (cluster: Cluster) => Promise<void>,
-  options: { seed?: number; latencyMs?: number; highWater?: number } = {},
+  options: { seed?: number; latencyMs?: number; spreadMs?: number; highWater?: number } = {},
 ): () => Promise<void> {
   return async () => {
     const cluster = new Cluster(options);

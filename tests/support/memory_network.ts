@@ -126,6 +126,8 @@ export class MemoryLink implements Link {
   readonly info: LinkInfo;
   peer!: MemoryLink;
   bufferedBytes = 0;
+  /** How long its bytes travel; links of one pair of nodes may differ. */
+  readonly latencyMs: number;
   /** Bytes this side may have on their way before `write` says stop. */
   readonly #highWater: number;
   readonly #network: MemoryNetwork;
@@ -141,6 +143,7 @@ export class MemoryLink implements Link {
 
   constructor(network: MemoryNetwork, info: LinkInfo, highWater: number, release: () => void) {
     this.#network = network;
+    this.latencyMs = network.drawLatency();
     this.info = info;
     this.#highWater = highWater;
     this.release = release;
@@ -155,7 +158,7 @@ export class MemoryLink implements Link {
     this.bufferedBytes += chunk.length;
     if (this.#closed || this.#ended) return false;
     const copy = chunk.slice();
-    this.#network.later(() => this.#deliver(copy));
+    this.#network.later(() => this.#deliver(copy), this.latencyMs);
     this.#congested = this.bufferedBytes >= this.#highWater;
     return !this.#congested;
   }
@@ -176,7 +179,7 @@ export class MemoryLink implements Link {
       if (this.#network.dropping(this)) return;
       this.peer.#inboundEnd = true;
       this.peer.#schedule();
-    });
+    }, this.latencyMs);
   }
 
   close(): void {
@@ -242,7 +245,7 @@ export class MemoryLink implements Link {
       if (this.#network.dropping(this)) return;
       this.peer.#inboundEnd = true;
       this.peer.#schedule();
-    });
+    }, this.latencyMs);
   }
 }
 
@@ -251,6 +254,7 @@ export class MemoryNetwork {
   readonly environment: VirtualEnvironment;
   readonly latencyMs: number;
   readonly highWater: number;
+  readonly #spreadMs: number;
   readonly links = new Set<MemoryLink>();
   /** Attempts to connect, by address. */
   readonly dials: string[] = [];
@@ -261,11 +265,17 @@ export class MemoryNetwork {
 
   constructor(
     environment: VirtualEnvironment,
-    options: { latencyMs?: number; highWater?: number } = {},
+    options: { latencyMs?: number; spreadMs?: number; highWater?: number } = {},
   ) {
     this.environment = environment;
     this.latencyMs = options.latencyMs ?? 1;
     this.highWater = options.highWater ?? 65_536;
+    this.#spreadMs = options.spreadMs ?? 0;
+  }
+
+  /** The latency of a new link. */
+  drawLatency(): number {
+    return this.latencyMs + Math.floor(this.environment.random() * this.#spreadMs);
   }
 
   later(callback: () => void, delayMs: number = this.latencyMs): void {
