@@ -30,11 +30,6 @@ export class ConnectionLimits {
     this.#maxPerHost = maxPerHost;
   }
 
-  /** Accepted connections now. */
-  get total(): number {
-    return this.#total;
-  }
-
   /** Lets a connection in and gives the function that lets it out, or undefined and a count. */
   admit(host: string): (() => void) | undefined {
     const fromHost = this.#perHost.get(host) ?? 0;

@@ -49,11 +49,6 @@ export class DialBudget {
     this.#bucket = new TokenBucket(bucket, environment.now());
   }
 
-  /** Attempts under way. */
-  get running(): number {
-    return this.#running;
-  }
-
   /** Resolves when it is this caller's turn, with a function to call when the attempt is over. */
   acquire(signal: AbortSignal): Promise<() => void> {
     if (signal.aborted) return Promise.reject(signal.reason);

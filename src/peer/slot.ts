@@ -85,11 +85,6 @@ export class Slot {
     return this.#cancelWait !== undefined;
   }
 
-  /** Attempts since the last connection that held. */
-  get attempts(): number {
-    return this.#backoff.attempt;
-  }
-
   /** Dials now, cutting a wait short. No-op while dialing, connected or stopped. */
   dial(reason: string): void {
     if (this.stopped || this.driver !== undefined || this.#abort !== undefined) return;

@@ -97,6 +97,27 @@ describe("the end of a line", () => {
   );
 });
 
+describe("a connection that gives way to the other side's", () => {
+  it(
+    "is read to its end before what is sent after it",
+    inCluster(async (cluster) => {
+      const { environment, network } = cluster;
+      const a = await cluster.start("a", { poolSize: 2 });
+      const b = await cluster.start("b", { poolSize: 1 });
+      await cluster.connect(b, "a");
+      network.latencyMs = 1;
+      await cluster.connect(a, "b");
+      for (let i = 0; i < 300; i++) {
+        await environment.run(b.send("a", bytes(`${i}`)));
+        await environment.advance(1);
+      }
+      await environment.advance(1_000);
+      assert.ok(a.peer("b")!.connections.every(({ dialed }) => dialed));
+      assert.deepEqual(inbox(a), Array.from({ length: 300 }, (_, i) => `${i}`));
+    }, { latencyMs: 50 }),
+  );
+});
+
 describe("a start that fails", () => {
   for (const how of ["the second address is in use", "close() comes meanwhile"] as const) {
     it(

@@ -252,7 +252,8 @@ export class MemoryLink implements Link {
 /** Hosts that can reach each other until a test says otherwise. */
 export class MemoryNetwork {
   readonly environment: VirtualEnvironment;
-  readonly latencyMs: number;
+  /** Of links that are made from now on. */
+  latencyMs: number;
   readonly highWater: number;
   readonly #spreadMs: number;
   readonly links = new Set<MemoryLink>();
