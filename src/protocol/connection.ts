@@ -5,23 +5,13 @@
  * @module
  */
 
-import { HandshakeError, type RejectCode, TransportError } from "../errors.ts";
+import { HandshakeError, TransportError } from "../errors.ts";
 import { FrameDecoder } from "./frame.ts";
-import {
-  acceptWelcome,
-  encodeHello,
-  encodeReject,
-  encodeWelcome,
-  judgeHello,
-  type LocalIdentity,
-  type Negotiated,
-  parseAnswer,
-  parseHello,
-} from "./handshake.ts";
+import type { Negotiated } from "./handshake.ts";
+import { type HandshakeConfig, Handshaker, type HandshakeSink } from "./handshaker.ts";
+export type { Rejection } from "./handshaker.ts";
 import { compressMessage, decodeBodyV2, type Lz4 } from "./message.ts";
 import { Outbox } from "./outbox.ts";
-import type { ReplayWindow } from "./replay.ts";
-import { quote } from "./text.ts";
 
 /** Limit of a frame's body before the handshake is complete (docs/protocol.md, section 1). */
 const HANDSHAKE_FRAME_BYTES = 4096;
@@ -33,22 +23,8 @@ const WHOLE_FRAME_FACTOR = 10;
  */
 export const MISSED_INTERVALS = 1.9;
 
-/** Why a listener turns a dialer away. */
-export interface Rejection {
-  /** The code that goes on the wire. */
-  readonly code: RejectCode;
-  /** A reason for people, without secrets. */
-  readonly reason: string;
-  /** The error to report on this side instead of a plain HandshakeError. */
-  readonly error?: TransportError;
-}
-
 /** What a connection tells its owner. */
-export interface ConnectionSink {
-  /** Listener only: is the other side the node it says it is? Asked before anything else is judged. */
-  onIdentity(nodeId: string): Rejection | undefined;
-  /** Listener only: the hello is in order; may this node come in? */
-  onHello(negotiated: Negotiated): Rejection | undefined;
+export interface ConnectionSink extends HandshakeSink {
   /** The handshake is complete. */
   onEstablished(negotiated: Negotiated): void;
   /** Whether a further message can be taken now. False holds the rest until `resume`. */
@@ -62,16 +38,7 @@ export interface ConnectionSink {
 }
 
 /** What a connection needs to know. Times are milliseconds. */
-export interface ConnectionConfig {
-  readonly role: "dialer" | "listener";
-  readonly local: LocalIdentity;
-  /** Dialer: the node that must answer. */
-  readonly expectNodeId: string | undefined;
-  /** 16 random bytes. */
-  readonly nonce: Uint8Array;
-  /** Wall clock minus monotonic clock. */
-  readonly wallClockOffset: number;
-  readonly replay: ReplayWindow;
+export interface ConnectionConfig extends HandshakeConfig {
   /** When the handshake must be complete, on the monotonic clock. */
   readonly handshakeDeadline: number;
   readonly ioTimeoutMs: number;
@@ -91,6 +58,7 @@ export class Connection {
   readonly #config: ConnectionConfig;
   readonly #sink: ConnectionSink;
   readonly #decoder = new FrameDecoder({ maxFrameBytes: HANDSHAKE_FRAME_BYTES });
+  readonly #handshaker: Handshaker;
   #phase: Phase = "handshake";
   #negotiated: Negotiated | undefined;
   #lz4: Lz4 | undefined;
@@ -108,11 +76,8 @@ export class Connection {
     this.#sink = sink;
     this.#receivedAt = now;
     this.#sentAt = now;
-    if (config.role === "dialer") {
-      const { local, expectNodeId, nonce } = config;
-      const wallClock = Math.round(now + config.wallClockOffset);
-      this.outbox.addFrame(encodeHello(local, expectNodeId, wallClock, nonce));
-    }
+    this.#handshaker = new Handshaker(config, sink, (frame) => this.outbox.addFrame(frame));
+    this.#handshaker.start(now);
   }
 
   /** What both sides agreed on; undefined until the handshake is complete. */
@@ -262,50 +227,8 @@ export class Connection {
   }
 
   #handleHandshake(body: Uint8Array, now: number): void {
-    if (this.#config.role === "listener") return this.#handleHello(body, now);
-    const { local, expectNodeId } = this.#config;
-    const answer = parseAnswer(body);
-    if (answer.type === "welcome") {
-      return this.#establish(acceptWelcome(answer, local, expectNodeId));
-    }
-    throw new HandshakeError(
-      `Cannot connect: the listener refused with ${answer.shownCode}: ` +
-        quote(answer.reason, 200),
-      answer.code,
-      {
-        peer: expectNodeId,
-        retryable: answer.code === "TOO_MANY_CONNECTIONS" || answer.code === "SHUTTING_DOWN" ||
-          answer.code === "DUPLICATE_NODE_ID",
-      },
-    );
-  }
-
-  #handleHello(body: Uint8Array, now: number): void {
-    const { local, replay, wallClockOffset } = this.#config;
-    let hello;
-    try {
-      hello = parseHello(body);
-    } catch (error) {
-      this.outbox.addFrame(encodeReject("MALFORMED", this.#typed(error).message));
-      throw error;
-    }
-    // First of all: a nonce, once judged, is remembered under the name of the node.
-    const impostor = this.#sink.onIdentity(hello.nodeId);
-    if (impostor !== undefined) return this.#reject(impostor, hello.nodeId);
-    const verdict = judgeHello(hello, local, { wallClockMs: now + wallClockOffset, replay });
-    if ("reject" in verdict) {
-      return this.#reject({ code: verdict.reject, reason: verdict.reason }, hello.nodeId);
-    }
-    const rejection = this.#sink.onHello(verdict.accept);
-    if (rejection !== undefined) return this.#reject(rejection, verdict.accept.nodeId);
-    this.outbox.addFrame(encodeWelcome(verdict.accept, local));
-    this.#establish(verdict.accept);
-  }
-
-  #reject({ code, reason, error }: Rejection, peer?: string): never {
-    this.outbox.addFrame(encodeReject(code, reason));
-    throw error ??
-      new HandshakeError(`Cannot accept the connection: ${code}: ${reason}`, code, { peer });
+    const negotiated = this.#handshaker.handleFrame(body, now);
+    if (negotiated !== undefined) this.#establish(negotiated);
   }
 
   #establish(negotiated: Negotiated): void {

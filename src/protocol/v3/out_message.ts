@@ -1,0 +1,62 @@
+/**
+ * A sequenced message on its way out, and what its sender learns of it.
+ *
+ * @module
+ */
+
+import type { Kind, Lane } from "./types.ts";
+
+/** What became of a message that will not be acknowledged any more. */
+export type Fate = "unsent" | "unknown";
+
+/** A message that waits for its turn in a lane. The session numbers it when its first byte goes out. */
+export interface OutMessage {
+  readonly kind: Kind;
+  readonly lane: Lane;
+  /** 1 to 255 bytes of UTF-8; kinds data, request and stream-open only. */
+  readonly topic: Uint8Array | undefined;
+  /**
+   * The bytes between topic and payload: the u32 of a request, the u64 of a response and so on.
+   * Called when the message is written, and again if it must be written again.
+   */
+  readonly prefix: ((now: number) => Uint8Array) | undefined;
+  /** Application bytes. They belong to the message: nobody changes them any more. */
+  readonly payload: Uint8Array;
+  /** Written once and not kept: lost with its connection, and then counted only. */
+  readonly atMostOnce: boolean;
+  /** Told what becomes of the message. */
+  readonly tracker: Tracker | undefined;
+}
+
+/** Told what becomes of a message. Every call is optional and comes at most once, in this order. */
+export interface Tracker {
+  /** Its first fragment has been written under this number. */
+  onNumbered?(id: number): void;
+  /** The peer has admitted all of it. */
+  onAcked?(): void;
+  /** Its session ended before that. */
+  onEnded?(fate: Fate): void;
+}
+
+/** The session as those see it who send through it: requests, streams. */
+export interface SessionPort {
+  /** Puts a message at the end of its lane. Never refuses: the caller keeps the bounds. */
+  enqueue(message: OutMessage): void;
+  /** Takes a message out again. False: it has been written, at least in part. */
+  withdraw(message: OutMessage): boolean;
+  /** Something that `StreamSource` has may be written now. */
+  wake(): void;
+  /** The monotonic clock at the input that is being handled, milliseconds. */
+  readonly now: number;
+}
+
+/** Frames of streams, which take turns with each other and with the messages of their lane. */
+export interface StreamSource {
+  /** Whether `next` has a frame for this lane. */
+  ready(lane: Lane): boolean;
+  /**
+   * The next frame of this lane, of whichever stream's turn it is; a stream-data frame has at most
+   * FRAGMENT_BYTES of application bytes.
+   */
+  next(lane: Lane): OutMessage | undefined;
+}
