@@ -1,9 +1,10 @@
 /**
- * The `hawser` command: makes a cluster's certificates and inspects them.
+ * The `hawser` command: makes a cluster's certificates and keys, and inspects certificates.
  *
  * ```sh
  * deno run --allow-read --allow-write cli.ts certs node1 node2=db2.example.com,10.0.0.5
  * deno run --allow-read cli.ts certs inspect certs/node1.crt
+ * deno run --allow-read --allow-write cli.ts keys node1 node2
  * ```
  *
  * @module
@@ -14,6 +15,7 @@ import { parseArgs } from "node:util";
 import { type CommandIo, runCerts, runInspect } from "./src/certs/command.ts";
 import { systemFiles } from "./src/certs/files.ts";
 import { UsageError } from "./src/certs/usage_error.ts";
+import { runKeys } from "./src/keys/command.ts";
 import { quote } from "./src/protocol/text.ts";
 
 export type { CommandIo } from "./src/certs/command.ts";
@@ -22,7 +24,7 @@ export type { Files, WriteOptions } from "./src/certs/files.ts";
 /** The version of the package. */
 const VERSION = "0.1.0";
 
-const HELP = `hawser: certificates for a cluster of Hawser nodes
+const HELP = `hawser: certificates and keys for a cluster of Hawser nodes
 
   hawser certs [--out DIR] [--days N] [--force] NODE…
       Makes an authority (ca.crt, ca.key) and for each node a certificate and a
@@ -36,6 +38,13 @@ const HELP = `hawser: certificates for a cluster of Hawser nodes
   hawser certs inspect FILE
       Says what a certificate holds and whether strict mode would accept it.
       Exit code 1 if it would not, under any name or in any role.
+
+  hawser keys [--dir DIR] NODE…
+      Makes for each node an Ed25519 key with which it proves who it is where it
+      has no client certificate (NODE.ed25519.key), and the line by which the
+      others know it (NODE.ed25519.pub). Nothing is replaced.
+
+      --dir DIR    the folder (./keys)
 
   hawser help       this text
   hawser version    the version
@@ -74,16 +83,37 @@ function dispatch(args: string[], io: CommandIo): number | Promise<number> {
   if (values.help === true || command === "help") return print(HELP, io);
   if (values.version === true || command === "version") return print(`hawser ${VERSION}\n`, io);
   if (command === undefined) throw new UsageError("there is no command");
-  if (command !== "certs") throw new UsageError(`unknown command ${quote(command)}`);
-  const { out, days, force } = values;
-  if (rest[0] === "inspect") {
-    if (out !== undefined || days !== undefined || force !== undefined) {
-      throw new UsageError("certs inspect takes no flags");
-    }
-    return runInspect(rest.slice(1), io);
+  switch (command) {
+    case "certs":
+      return certs(rest, values, io);
+    case "keys":
+      return keys(rest, values, io);
+    default:
+      throw new UsageError(`unknown command ${quote(command)}`);
   }
-  return runCerts(rest, { out: out ?? "certs", days, force: force ?? false }, io);
 }
+
+function certs(args: string[], flags: Flags, io: CommandIo): Promise<number> {
+  const { out, days, force, dir } = flags;
+  if (args[0] === "inspect") {
+    refuseFlags("certs inspect takes no flags", out, days, force, dir);
+    return runInspect(args.slice(1), io);
+  }
+  refuseFlags("certs takes no --dir; its folder is --out", dir);
+  return runCerts(args, { out: out ?? "certs", days, force: force ?? false }, io);
+}
+
+function keys(args: string[], flags: Flags, io: CommandIo): Promise<number> {
+  const { out, days, force, dir } = flags;
+  refuseFlags("keys takes no flag but --dir", out, days, force);
+  return runKeys(args, { dir: dir ?? "keys" }, io);
+}
+
+function refuseFlags(problem: string, ...flags: unknown[]): void {
+  if (flags.some((flag) => flag !== undefined)) throw new UsageError(problem);
+}
+
+type Flags = ReturnType<typeof parse>["values"];
 
 function parse(args: string[]) {
   try {
@@ -94,6 +124,7 @@ function parse(args: string[]) {
         out: { type: "string" },
         days: { type: "string" },
         force: { type: "boolean" },
+        dir: { type: "string" },
         help: { type: "boolean", short: "h" },
         version: { type: "boolean" },
       },

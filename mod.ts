@@ -25,12 +25,8 @@
 
 export { json, type PayloadCodec } from "./src/codec.ts";
 export { loadConfigFile } from "./src/config_file.ts";
-export {
-  type BroadcastResult,
-  Endpoint,
-  type EndpointConfig,
-  type SendOptions,
-} from "./src/endpoint.ts";
+export { type BroadcastResult, Endpoint, type EndpointConfig } from "./src/endpoint.ts";
+export type { SendOptions, StreamOptions, TrySendOptions } from "./src/send_plan.ts";
 export {
   BackpressureError,
   ConfigError,
@@ -39,12 +35,16 @@ export {
   MessageTooLargeError,
   RateLimitedError,
   type RejectCode,
+  RemoteError,
+  RequestLostError,
+  type RequestOutcome,
   TransportError,
   type TransportErrorOptions,
 } from "./src/errors.ts";
 export type {
   EndpointEventMap,
   EndpointListener,
+  HealthChangeDetail,
   PeerDownDetail,
   PeerUpDetail,
   StateChangeDetail,
@@ -53,24 +53,43 @@ export type {
   WarningDetail,
 } from "./src/events.ts";
 export type {
+  ChecksumMode,
+  CompressionMethod,
   CompressionOptions,
+  Delivery,
   EndpointOptions,
+  IdentityOptions,
   NodeIdVerification,
   PeerAddress,
+  PoolOptions,
+  PoolStrategy,
   RateLimitOptions,
   RateLimitPreset,
   ReconnectOptions,
   SecurityMode,
+  SigningOptions,
   TlsOptions,
+  TrustedKeys,
   WhenFull,
 } from "./src/options.ts";
 export type { PeerIdentity } from "./src/peer/identity.ts";
 export type { Message, MessageHandler } from "./src/peer/inbox.ts";
-export type { PeerState } from "./src/peer/peer.ts";
+export type { PeerHealth, PeerState } from "./src/peer/peer.ts";
+export {
+  type HandleOptions,
+  HandlerError,
+  type RequestHandler,
+  type RequestOptions,
+  type TransportRequest,
+} from "./src/peer/requests.ts";
+export type { StreamHandler } from "./src/peer/stream_handlers.ts";
+export { TransportStream } from "./src/peer/web_stream.ts";
 export type { ConnectionInfo, PeerInfo } from "./src/peer_info.ts";
 export { Backoff, type BackoffOptions } from "./src/protocol/backoff.ts";
 export { encodeFrame, FrameDecoder, type FrameDecoderOptions } from "./src/protocol/frame.ts";
 export type { ConnectionState } from "./src/protocol/state.ts";
+export type { RoundTrip } from "./src/protocol/v3/round_trips.ts";
+export type { LaneName } from "./src/protocol/v3/types.ts";
 export { TokenBucket, type TokenBucketOptions } from "./src/protocol/token_bucket.ts";
 export type { Environment } from "./src/runtime/environment.ts";
 export { validateSecurity } from "./src/security.ts";

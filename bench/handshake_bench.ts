@@ -67,14 +67,24 @@ function configOf(role: "dialer" | "listener", replay: ReplayWindow): Connection
     ioTimeoutMs: 30_000,
     keepaliveMs: 30_000,
     lz4: undefined,
+    zstd: undefined,
+    compressMethod: "lz4",
     compressMinSize: 256,
+    crc32: () => 0,
+    healthCheckMs: undefined,
   };
 }
 
 /** Takes every message and counts it. */
 class Counter implements ConnectionSink {
   messages = 0;
+  readonly writable = true;
 
+  flush(): void {}
+  flushSoon(): void {}
+  onSuspect(): void {}
+  onGoaway(): void {}
+  onDrained(): void {}
   onIdentity(): undefined {}
   onHello(): undefined {}
   onEstablished(): void {}

@@ -5,10 +5,15 @@
  */
 
 import type {
+  ChecksumMode,
+  CompressionMethod,
+  Delivery,
   NodeIdVerification,
+  PoolStrategy,
   RateLimitOptions,
   RateLimitPreset,
   ResolvedOptions,
+  ResolvedSigning,
   ResolvedTls,
   SecurityMode,
 } from "./options.ts";
@@ -24,7 +29,18 @@ export const NODE_ID_VERIFICATIONS: readonly NodeIdVerification[] = Object.freez
 );
 
 /** The values of `compression.method`. */
-export const COMPRESSION_METHODS: readonly "lz4"[] = Object.freeze(["lz4"]);
+export const COMPRESSION_METHODS: readonly CompressionMethod[] = Object.freeze(["lz4", "zstd"]);
+
+/** The values of `delivery`. */
+export const DELIVERIES: readonly Delivery[] = Object.freeze(["resume", "at-most-once"]);
+
+/** The values of `checksum`. */
+export const CHECKSUM_MODES: readonly ChecksumMode[] = Object.freeze(["auto", "always", "never"]);
+
+/** The values of `pool.strategy`. */
+export const POOL_STRATEGIES: readonly PoolStrategy[] = Object.freeze(
+  ["first-available", "round-robin", "least-loaded"],
+);
 
 /** The presets of `rateLimit`. */
 export const RATE_LIMIT_PRESET_NAMES: readonly RateLimitPreset[] = Object.freeze(
@@ -32,9 +48,14 @@ export const RATE_LIMIT_PRESET_NAMES: readonly RateLimitPreset[] = Object.freeze
 );
 
 /** Every default; `nodeId` has none. */
-export interface DefaultOptions extends Omit<ResolvedOptions, "nodeId" | "tls"> {
+export interface DefaultOptions
+  extends Omit<ResolvedOptions, "nodeId" | "tls" | "signing" | "receiveWindow"> {
   /** The defaults of `tls`, which apply once certificates are given. */
   readonly tls: ResolvedTls;
+  /** The defaults of `signing`, which apply once keys are given. */
+  readonly signing: Pick<ResolvedSigning, "maxAgeMs">;
+  /** None: it follows `maxMessageSize`. */
+  readonly receiveWindow: undefined;
 }
 
 /** What each preset of the rate limit stands for: messages in a burst, messages per second. */
@@ -78,4 +99,27 @@ export const DEFAULT_OPTIONS: DefaultOptions = Object.freeze({
   authToken: undefined,
   maxConnections: 1024,
   maxConnectionsPerHost: 64,
+  minProtocolVersion: 1,
+  maxProtocolVersion: 3,
+  delivery: "resume",
+  features: Object.freeze([]),
+  receiveWindow: undefined,
+  batchDelayMs: 0,
+  checksum: "auto",
+  maxStreams: 256,
+  maxRequests: 256,
+  requestTimeoutMs: 30_000,
+  pool: Object.freeze({
+    strategy: "first-available",
+    minConnections: 1,
+    idleTimeoutMs: 90_000,
+    maxLifetimeMs: 0,
+    healthCheckIntervalMs: 10_000,
+    maxConns: 1000,
+    maxIdle: 100,
+  }),
+  identity: undefined,
+  signing: Object.freeze({ maxAgeMs: 300_000 }),
+  routes: Object.freeze({}),
+  defaultRoute: undefined,
 });

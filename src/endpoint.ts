@@ -14,12 +14,25 @@ import { checkTransport, linkTls, readTls } from "./link_tls.ts";
 import { Inbox, type Message, type MessageHandler } from "./peer/inbox.ts";
 import type { StateChange } from "./peer/lifecycle.ts";
 import { type ManagerHost, PeerManager } from "./peer/manager.ts";
-import type { Fate } from "./peer/outgoing.ts";
+import type { Undelivered } from "./peer/outgoing.ts";
 import type { Peer } from "./peer/peer.ts";
+import {
+  type HandleOptions,
+  Handlers,
+  type RequestHandler,
+  type RequestOptions,
+} from "./peer/requests.ts";
+import { type StreamHandler, StreamHandlers } from "./peer/stream_handlers.ts";
+import type { TransportStream } from "./peer/web_stream.ts";
 import { type PeerInfo, peerInfo } from "./peer_info.ts";
 import { resolveOptions } from "./resolve_options.ts";
 import { type Environment, systemEnvironment } from "./runtime/environment.ts";
+import { crc32 } from "./runtime/crc32.ts";
 import { loadLz4 } from "./runtime/lz4.ts";
+import { loadZstd } from "./runtime/zstd.ts";
+import { checkLane, PLAIN, sendPlan, type StreamOptions } from "./send_plan.ts";
+import { sendAcknowledged, type SendOptions, type TrySendOptions } from "./send_plan.ts";
+import type { SendPlan } from "./peer/send_queue.ts";
 import { detectRuntime } from "./runtime/runtime.ts";
 import { checkSecurity } from "./security.ts";
 import { noTraffic, type PoolStats, type TransportStats } from "./stats.ts";
@@ -37,17 +50,6 @@ export interface EndpointConfig<T = Uint8Array> extends EndpointOptions {
   codec?: PayloadCodec<T>;
   /** Further transports, for address schemes of your own. */
   transports?: Transport[];
-}
-
-/** How a message is sent. */
-export interface SendOptions {
-  /**
-   * What to do when the peer's queue is full.
-   * @default {"wait"}
-   */
-  whenFull?: WhenFull;
-  /** Ends the wait; the promise rejects with `signal.reason` and the message is not sent. */
-  signal?: AbortSignal;
 }
 
 /** What became of a broadcast. */
@@ -86,8 +88,12 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
   readonly #options: ResolvedOptions;
   readonly #environment: Environment;
   readonly #codec: PayloadCodec<T>;
+  /** How a message goes out of which nothing is said. */
+  readonly #plain: SendPlan;
   readonly #registry = new TransportRegistry();
   readonly #inbox: Inbox;
+  readonly #handlers = new Handlers();
+  readonly #streamHandlers = new StreamHandlers();
   readonly #failures = new Failures((detail) => this.emit("warning", detail));
   #manager: PeerManager | undefined;
   #listeners: Listeners;
@@ -107,6 +113,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     this.#options = resolveOptions(options);
     checkSecurity(this.#options);
     this.#environment = environment ?? systemEnvironment;
+    this.#plain = this.#options.delivery === "resume" ? PLAIN : sendPlan({}, "at-most-once");
     this.#codec = codec ?? (bytesCodec as unknown as PayloadCodec<T>);
     this.#listeners = new Listeners(this.#options, undefined);
     this.#inbox = this.#newInbox();
@@ -156,19 +163,20 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
   }
 
   /**
-   * Sends a message. Resolves when it is accepted: it will arrive, in order, or be reported by an
-   * `undelivered` event; docs/protocol.md says what version 2 can't know. The payload may be
-   * changed once the promise has resolved.
+   * Sends a message. Resolves when it is accepted: it arrives once and in the order of its lane, or
+   * is reported by an `undelivered` event (docs/delivery.md). With `acknowledged: true` it resolves
+   * when the peer has it in its receive queue. The payload may be changed once the promise has
+   * resolved.
    *
    * @throws {TransportError} `PeerNotFound`, `MessageTooLarge`, `RateLimited`, `Backpressure`
-   *   (only with `whenFull: "reject"`), `Shutdown`, or why the peer was given up
+   *   (only with `whenFull: "reject"`), `UnsupportedProtocol`, `Shutdown`, or why the peer was
+   *   given up or, with `acknowledged`, the message not delivered
    */
-  send(nodeId: string, payload: T, options: SendOptions = {}): Promise<void> {
+  send(nodeId: string, payload: T, options?: SendOptions): Promise<void> {
     try {
-      options.signal?.throwIfAborted();
       const peer = this.#peer(nodeId, "send");
       const bytes = this.#encode(payload, nodeId);
-      return peer.send(bytes, checkedWhenFull(options.whenFull), options.signal);
+      return this.#send(peer, bytes, options);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -179,12 +187,16 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
    *
    * @throws {TransportError} what no retry would mend: `PeerNotFound`, `MessageTooLarge`, `Shutdown`
    */
-  trySend(nodeId: string, payload: T): boolean {
+  trySend(nodeId: string, payload: T, options?: TrySendOptions): boolean {
     const peer = this.#peer(nodeId, "send");
-    return peer.state !== "failed" && peer.offer(this.#encode(payload, nodeId)) === "taken";
+    const plan = options === undefined ? this.#plain : sendPlan(options, this.#options.delivery);
+    return peer.state !== "failed" && peer.offer(this.#encode(payload, nodeId), plan) === "taken";
   }
 
-  /** Resolves when all that was accepted for the peer is written to the network, and nothing waits. */
+  /**
+   * Resolves when all that was accepted for the peer so far is acknowledged; before version 3, when
+   * it is written to the network and nothing waits.
+   */
   async flush(nodeId: string, options: { signal?: AbortSignal } = {}): Promise<void> {
     options.signal?.throwIfAborted();
     await this.#peer(nodeId, "flush").flush(options.signal);
@@ -197,18 +209,86 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
   async broadcast(payload: T, options: SendOptions = {}): Promise<BroadcastResult> {
     const manager = this.#running("broadcast");
     options.signal?.throwIfAborted();
+    sendPlan(options, this.#options.delivery);
+    checkedWhenFull(options.whenFull);
     const bytes = this.#encode(payload, undefined);
-    const whenFull = checkedWhenFull(options.whenFull);
     const result: BroadcastResult = { delivered: [], failed: [] };
     await Promise.all(Array.from(manager.peers, async (peer) => {
       try {
-        await peer.send(bytes, whenFull, options.signal);
+        await this.#send(peer, bytes, options);
         result.delivered.push(peer.nodeId);
       } catch (error) {
         result.failed.push({ nodeId: peer.nodeId, error });
       }
     }));
     return result;
+  }
+
+  /**
+   * Asks a peer and resolves with its answer.
+   *
+   * @throws {TransportError} `RemoteError` (with the peer's `remoteCode`), `Timeout`,
+   *   `ConnectionClosed` (a `RequestLostError`, which says whether it may have run), `PeerNotFound`,
+   *   `MessageTooLarge`, `Backpressure`, `Shutdown`
+   */
+  async request(nodeId: string, payload: T, options: RequestOptions = {}): Promise<T> {
+    options.signal?.throwIfAborted();
+    const peer = this.#peer(nodeId, "ask");
+    if (peer.failure !== undefined) throw peer.failure;
+    this.#checkVersion3(peer, "ask");
+    const answer = await peer.exchange.request(this.#encode(payload, nodeId), options);
+    return this.#codec.decode(answer);
+  }
+
+  /**
+   * Serves the requests of a topic, in the place of who did so before; undefined serves those
+   * without a topic. Returns a function that ends it.
+   */
+  handle(
+    topic: string | undefined,
+    handler: RequestHandler<T>,
+    options?: HandleOptions,
+  ): () => void {
+    if (typeof handler !== "function") {
+      throw new TypeError("Cannot handle requests: the handler is not a function");
+    }
+    return this.#handlers.handle(topic, async (request) => {
+      if (this.#codec as unknown === bytesCodec) {
+        return await (handler as unknown as RequestHandler)(request);
+      }
+      const payload = this.#codec.decode(request.payload);
+      const decoded = Object.create(request, { payload: { value: payload, enumerable: true } });
+      return this.#codec.encode(await handler(decoded));
+    }, options);
+  }
+
+  /**
+   * Opens a stream of bytes to a peer: two Web Streams, each with a window of its own.
+   *
+   * @throws {TransportError} `PeerNotFound`, `Backpressure` (as many are open as the peer takes),
+   *   `UnsupportedProtocol`, `Shutdown`
+   */
+  async openStream(nodeId: string, options: StreamOptions = {}): Promise<TransportStream> {
+    const { signal, topic, payload } = options;
+    signal?.throwIfAborted();
+    const peer = this.#peer(nodeId, "open a stream to");
+    if (peer.failure !== undefined) throw peer.failure;
+    this.#checkVersion3(peer, "open a stream to");
+    const lane = checkLane(options.lane);
+    const stream = peer.exchange.openStream(lane, topic, payload ?? new Uint8Array(0));
+    const onAbort = () => stream.reset("CANCELLED", "the opener gave it up");
+    signal?.addEventListener("abort", onAbort, { once: true });
+    const done = () => signal?.removeEventListener("abort", onAbort);
+    stream.closed.then(done, done);
+    return await Promise.resolve(stream);
+  }
+
+  /**
+   * Takes the streams of a topic that peers open; undefined takes those without a topic. Returns a
+   * function that ends it.
+   */
+  onStream(topic: string | undefined, handler: StreamHandler): () => void {
+    return this.#streamHandlers.handle(topic, handler);
   }
 
   /**
@@ -349,6 +429,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     const runtime = detectRuntime();
     const tls = await readTls(this.#options.tls, (path) => runtime.readTextFile(path));
     const lz4 = compression.enabled ? await loadLz4() : undefined;
+    const zstd = compression.enabled ? loadZstd() : undefined;
     for (const address of listen) checkTransport(this.#transport(address), security, address);
     if (this.#phase !== "new") throw this.#shutdown("start");
     const listeners = new Listeners(this.#options, runtime.fileDescriptorLimit());
@@ -356,6 +437,8 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     const manager = new PeerManager(this.#managerHost(), {
       dialTls: tls && linkTls(tls, "dialer"),
       lz4,
+      zstd,
+      crc32,
     });
     try {
       await listeners.open(tls && linkTls(tls, "listener"), {
@@ -429,11 +512,25 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
         return inbox.full;
       },
       openLink: (address, options) => this.#openLink(address, options),
-      deliver: (peer, payload) => inbox.push({ from: peer.nodeId, payload }),
+      exchange: {
+        handlers: this.#handlers,
+        streamHandlers: this.#streamHandlers,
+        maxMessageSize: this.#options.maxMessageSize,
+        maxRequests: this.#options.maxRequests,
+        maxStreams: this.#options.maxStreams,
+        requestTimeoutMs: this.#options.requestTimeoutMs,
+        wallClock: () => this.#environment.wallClock(),
+        onHandlerError: (nodeId, error) => this.#failures.addHandlerError(nodeId, error),
+        onRefused: () => this.#listeners.limits.refused.requestsAndStreams++,
+      },
+      deliver: ({ nodeId }, payload, lane, topic) =>
+        inbox.push({ from: nodeId, payload, topic, lane }),
       onPeerUp: ({ nodeId, identity }) => this.emit("peerup", { nodeId, identity }),
       onPeerDown: ({ nodeId }, error) => this.emit("peerdown", { nodeId, error }),
       onStateChange: (nodeId, change) => this.#stateChanged(nodeId, change),
-      onUndelivered: (peer, payload, error, fate) => this.#undelivered(peer, payload, error, fate),
+      onHealth: ({ nodeId }, health, previous) =>
+        this.emit("healthchange", { nodeId, health, previous }),
+      onUndelivered: (peer, message) => this.#undelivered(peer, message),
       onFailure: (error, nodeId, address) => this.#failures.add(error, nodeId, address),
     };
   }
@@ -448,7 +545,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     this.emit("statechange", { nodeId, ...change });
   }
 
-  #undelivered(peer: Peer, bytes: Uint8Array, error: TransportError, fate: Fate): void {
+  #undelivered(peer: Peer, { payload: bytes, lane, topic, error, fate }: Undelivered): void {
     let payload: T;
     try {
       payload = this.#codec.decode(bytes);
@@ -456,7 +553,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
       this.#failures.addHandlerError(peer.nodeId, cause);
       return;
     }
-    this.emit("undelivered", { nodeId: peer.nodeId, payload, error, fate });
+    this.emit("undelivered", { nodeId: peer.nodeId, payload, lane, topic, error, fate });
   }
 
   #newInbox(): Inbox {
@@ -484,6 +581,29 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
 
   #transport(address: string): Transport {
     return this.#registry.get(parseAddress(address).scheme);
+  }
+
+  #send(peer: Peer, bytes: Uint8Array, options: SendOptions | undefined): Promise<void> {
+    if (options === undefined) return peer.send(bytes, this.#plain, "wait", undefined);
+    const { signal } = options;
+    if (signal?.aborted) return Promise.reject(signal.reason);
+    const whenFull = checkedWhenFull(options.whenFull);
+    if (options.acknowledged !== true) {
+      return peer.send(bytes, sendPlan(options, this.#options.delivery), whenFull, signal);
+    }
+    return sendAcknowledged(peer, bytes, options, this.#options.delivery, whenFull);
+  }
+
+  /** What a connection has shown not to have is refused at once. */
+  #checkVersion3(peer: Peer, action: string): void {
+    const version = peer.version;
+    if (version === undefined || version >= 3) return;
+    const { nodeId } = peer;
+    const text = `Cannot ${action} ${nodeId}: it speaks version ${version} of the protocol`;
+    throw new TransportError("UnsupportedProtocol", text, {
+      peer: nodeId,
+      recovery: "upgrade the peer to protocol version 3",
+    });
   }
 
   #running(action: string): PeerManager {
@@ -539,7 +659,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
   #decode(raw: Message): Message<T> | undefined {
     if (this.#codec as unknown === bytesCodec) return raw as Message<T>;
     try {
-      return { from: raw.from, payload: this.#codec.decode(raw.payload) };
+      return { ...raw, payload: this.#codec.decode(raw.payload) };
     } catch (error) {
       this.#failures.addHandlerError(raw.from, error);
       return undefined;

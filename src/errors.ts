@@ -195,3 +195,51 @@ export class ConfigError extends TransportError {
     this.path = path;
   }
 }
+
+/** Remote codes of what was refused before it ran: the same call may succeed later. */
+const REFUSALS: ReadonlySet<string> = new Set(["TOO_MANY_REQUESTS", "TOO_MANY_STREAMS"]);
+
+/** The peer answered a request with an error, or reset a stream. */
+export class RemoteError extends TransportError {
+  /** The class, for logs. */
+  override readonly name: string = "RemoteError";
+  /** What the peer named the failure, such as "NO_HANDLER" or a code of its application. */
+  readonly remoteCode: string;
+  /** The peer's words, as they came: escape them before they reach a log or a page. */
+  readonly remoteMessage: string;
+
+  /** Makes the error; `message` is ours, `remoteCode` and `remoteMessage` are the peer's. */
+  constructor(
+    message: string,
+    remoteCode: string,
+    remoteMessage: string,
+    options: TransportErrorOptions = {},
+  ) {
+    const retryable = options.retryable ?? REFUSALS.has(remoteCode);
+    super("RemoteError", message, { ...options, retryable });
+    this.remoteCode = remoteCode;
+    this.remoteMessage = remoteMessage;
+  }
+}
+
+/** What is known of a request that was lost: it did not run, or it may have. */
+export type RequestOutcome = "not-run" | "may-have-run";
+
+/** The session with the peer ended before a request was answered. */
+export class RequestLostError extends TransportError {
+  /** The class, for logs. */
+  override readonly name: string = "RequestLostError";
+  /** Whether the peer may have run the request; only "not-run" is safe to repeat blindly. */
+  readonly outcome: RequestOutcome;
+
+  /** Makes the error; it is retryable where the request did not run. */
+  constructor(message: string, outcome: RequestOutcome, options: TransportErrorOptions = {}) {
+    const notRun = outcome === "not-run";
+    super("ConnectionClosed", message, {
+      ...options,
+      retryable: options.retryable ?? notRun,
+      recovery: options.recovery ?? (notRun ? undefined : "repeat it only if it may run twice"),
+    });
+    this.outcome = outcome;
+  }
+}

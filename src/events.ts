@@ -6,7 +6,9 @@
 
 import type { TransportError } from "./errors.ts";
 import type { PeerIdentity } from "./peer/identity.ts";
+import type { PeerHealth } from "./peer/peer.ts";
 import type { ConnectionState } from "./protocol/state.ts";
+import type { LaneName } from "./protocol/v3/types.ts";
 
 /** A peer has its first connection. */
 export interface PeerUpDetail {
@@ -22,6 +24,16 @@ export interface PeerDownDetail {
   readonly nodeId: string;
   /** Why, where it did not end in order. */
   readonly error: TransportError | undefined;
+}
+
+/** A peer answers, is late with its answer, or has no connection. */
+export interface HealthChangeDetail {
+  /** Who. */
+  readonly nodeId: string;
+  /** How it is now. */
+  readonly health: PeerHealth;
+  /** How it was. */
+  readonly previous: PeerHealth;
 }
 
 /** A connection changed its state. */
@@ -44,9 +56,13 @@ export interface UndeliveredDetail<T = Uint8Array> {
   readonly nodeId: string;
   /** The message. */
   readonly payload: T;
+  /** The lane it was sent in. */
+  readonly lane: LaneName;
+  /** Its topic. */
+  readonly topic: string | undefined;
   /** Why. */
   readonly error: TransportError;
-  /** `"unsent"`: it never left. `"unknown"`: it was on its way when the connection broke. */
+  /** `"unsent"`: it never left. `"unknown"`: it was on its way, and nobody knows whether it arrived. */
   readonly fate: "unsent" | "unknown";
 }
 
@@ -68,6 +84,8 @@ export interface EndpointEventMap<T = Uint8Array> {
   peerup: PeerUpDetail;
   /** A peer has lost its last connection. */
   peerdown: PeerDownDetail;
+  /** A peer is up, suspect or down. */
+  healthchange: HealthChangeDetail;
   /** A connection changed its state. */
   statechange: StateChangeDetail;
   /** An accepted message will not be delivered, or nobody knows. */

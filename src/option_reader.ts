@@ -21,6 +21,10 @@ export const OBJECT_SOURCE: OptionSource = {
   error: (name, problem) => new ConfigError(name, problem),
 };
 
+/** What {@linkcode isName} demands, in words. */
+export const NAME_DEMAND: string = "must be 1 to 255 characters of printable ASCII without spaces";
+const MAX_NAME_CHARS = 255;
+
 /** What bounds a number; both ends are allowed values. */
 export interface NumberRange {
   readonly min: number;
@@ -75,6 +79,27 @@ export class OptionReader {
   /** The value as it stands; only own properties count. */
   raw(key: string): unknown {
     return Object.hasOwn(this.#values, key) ? this.#values[key] : undefined;
+  }
+
+  /**
+   * The entries of a table whose keys are names that the user chose.
+   *
+   * @throws {ConfigError} Where the value is no plain object, has too many entries or a key that is
+   * no name.
+   */
+  entries(key: string, maxEntries: number): readonly [name: string, value: unknown][] | undefined {
+    const value = this.raw(key);
+    if (value === undefined) return undefined;
+    if (!isPlainObject(value)) throw this.wrongValue(key, "must be a plain object", value);
+    const entries = Object.entries(value).filter(([, entry]) => entry !== undefined);
+    if (entries.length > maxEntries) {
+      throw this.error(key, `must have at most ${maxEntries} entries, got ${entries.length}`);
+    }
+    const odd = entries.find(([name]) => !isName(name));
+    if (odd !== undefined) {
+      throw this.error(key, `each key ${NAME_DEMAND}, got ${showValue(odd[0])}`);
+    }
+    return entries;
   }
 
   /** An integer within the range. */
@@ -144,6 +169,19 @@ export class OptionReader {
 export function joinPath(path: string, key: string): string {
   if (!/^[A-Za-z_][A-Za-z0-9_]{0,63}(\[\d+\])?$/.test(key)) return `${path}[${showValue(key)}]`;
   return path === "" ? key : `${path}.${key}`;
+}
+
+/**
+ * Puts a key that the user chose behind the path of the table that holds it, always quoted. A name
+ * is shown whole, anything else is cut.
+ */
+export function joinEntry(path: string, key: string): string {
+  return `${path}[${showValue(key, isName(key) ? MAX_NAME_CHARS : undefined)}]`;
+}
+
+/** Whether a value can name a node or a recipient: 1 to 255 characters of printable ASCII, no spaces. */
+export function isName(value: unknown): value is string {
+  return typeof value === "string" && /^[!-~]{1,255}$/.test(value);
 }
 
 /** What to say of a key that isn't known, with the nearest of the keys that are. */

@@ -12,6 +12,18 @@ export type SecurityMode = "strict" | "permissive" | "development" | "legacy";
 /** Which name of a certificate must equal the node id. */
 export type NodeIdVerification = "None" | "CommonName" | "SubjectAltName";
 
+/** What becomes of accepted messages when a connection is lost; docs/configuration.md says more. */
+export type Delivery = "resume" | "at-most-once";
+
+/** Where frames carry a checksum: where the channel has no integrity of its own, always, never. */
+export type ChecksumMode = "auto" | "always" | "never";
+
+/** The algorithms of compression. */
+export type CompressionMethod = "lz4" | "zstd";
+
+/** Which of a peer's connections takes what needs no order. */
+export type PoolStrategy = "first-available" | "round-robin" | "least-loaded";
+
 /** What `send` does when the peer's queue is full. */
 export type WhenFull = "wait" | "reject" | "drop-oldest" | "drop-newest";
 
@@ -57,10 +69,10 @@ export interface CompressionOptions {
    */
   enabled?: boolean;
   /**
-   * The algorithm.
+   * The algorithm that we send with.
    * @default {"lz4"}
    */
-  method?: "lz4";
+  method?: CompressionMethod;
   /**
    * Messages smaller than this many bytes are sent as they are.
    * @default {256}
@@ -124,6 +136,75 @@ export interface ReconnectOptions {
   jitter?: number;
 }
 
+/** The connections of each peer and of the endpoint; `poolSize` is the most that one peer has. */
+export interface PoolOptions {
+  /**
+   * Which connection takes what needs no order.
+   * @default {"first-available"}
+   */
+  strategy?: PoolStrategy;
+  /**
+   * Connections per peer that are kept though idle, at most `poolSize`.
+   * @default {1}
+   */
+  minConnections?: number;
+  /**
+   * Milliseconds without traffic after which connections beyond `minConnections` end; 0: never.
+   * @default {90000}
+   */
+  idleTimeoutMs?: number;
+  /**
+   * Milliseconds after which a connection hands over to a new one; 0: never.
+   * @default {0}
+   */
+  maxLifetimeMs?: number;
+  /**
+   * Milliseconds between pings that measure the round trip; 0: only on silence.
+   * @default {10000}
+   */
+  healthCheckIntervalMs?: number;
+  /**
+   * Connections that the endpoint dials at most, to all peers together.
+   * @default {1000}
+   */
+  maxConns?: number;
+  /**
+   * Peers that are kept connected though idle.
+   * @default {100}
+   */
+  maxIdle?: number;
+}
+
+/**
+ * Ed25519 public keys by node id: 32 bytes as base64, or up to 16 of them while keys are changed.
+ */
+export type TrustedKeys = Record<string, string | readonly string[]>;
+
+/** An Ed25519 key pair that proves who we are, and the keys that prove who the others are. */
+export interface IdentityOptions {
+  /** Our private key, PEM (PKCS #8). */
+  privateKey?: string;
+  /** A file to read `privateKey` from when the endpoint starts. */
+  privateKeyPath?: string;
+  /** The public keys of other nodes. */
+  trustedKeys?: TrustedKeys;
+}
+
+/** Signatures of every message, made and demanded; docs/envelopes.md has the binary form. */
+export interface SigningOptions {
+  /** Our private key, PEM (PKCS #8); this or `privateKeyPath` is required. */
+  privateKey?: string;
+  /** A file to read `privateKey` from when the endpoint starts. */
+  privateKeyPath?: string;
+  /** The public keys of the nodes whose messages are taken. */
+  trustedKeys: TrustedKeys;
+  /**
+   * The largest difference in milliseconds between an envelope's timestamp and our clock.
+   * @default {300000}
+   */
+  maxAgeMs?: number;
+}
+
 /** Everything an endpoint can be told. Only `nodeId` is required. */
 export interface EndpointOptions {
   /** Who we are: 1 to 255 bytes of printable ASCII without spaces. */
@@ -139,11 +220,17 @@ export interface EndpointOptions {
   security?: SecurityMode;
   /** Certificates; used in every mode where given. */
   tls?: TlsOptions;
+  /** Our Ed25519 key and the keys of others, for where there are no client certificates. */
+  identity?: IdentityOptions;
+  /** Signs every message, and takes only signed ones from peers that can sign. */
+  signing?: SigningOptions;
   /**
    * Connections per peer.
    * @default {2}
    */
   poolSize?: number;
+  /** The life of connections, and which of them is taken. */
+  pool?: PoolOptions;
   /**
    * Milliseconds for a whole connection attempt: TCP, TLS and handshake together.
    * @default {5000}
@@ -220,6 +307,61 @@ export interface EndpointOptions {
    * @default {64}
    */
   maxConnectionsPerHost?: number;
+  /**
+   * The lowest protocol version that is accepted, 1 to 3.
+   * @default {1}
+   */
+  minProtocolVersion?: number;
+  /**
+   * The highest protocol version that is spoken, 1 to 3; pins a version in a rolling upgrade.
+   * @default {3}
+   */
+  maxProtocolVersion?: number;
+  /**
+   * What becomes of accepted messages when a connection is lost.
+   * @default {"resume"}
+   */
+  delivery?: Delivery;
+  /**
+   * What the application offers, for peers to read: up to 64 names of 1 to 64 characters of
+   * printable ASCII without spaces, 1024 characters together.
+   * @default {[]}
+   */
+  features?: string[];
+  /**
+   * Bytes that a peer may send us without an acknowledgement, at least 65536. Left out: 16 MiB, or
+   * `maxMessageSize` plus 65536 where that is more.
+   */
+  receiveWindow?: number;
+  /**
+   * Milliseconds that a small message may wait for others to share a write with; 0 waits for none.
+   * @default {0}
+   */
+  batchDelayMs?: number;
+  /**
+   * Where frames carry a checksum.
+   * @default {"auto"}
+   */
+  checksum?: ChecksumMode;
+  /**
+   * Streams that a peer may hold open here at one time.
+   * @default {256}
+   */
+  maxStreams?: number;
+  /**
+   * Requests of a peer that may be under way here at one time.
+   * @default {256}
+   */
+  maxRequests?: number;
+  /**
+   * Milliseconds that `request` waits for its answer where it isn't told another time.
+   * @default {30000}
+   */
+  requestTimeoutMs?: number;
+  /** Recipients that are no peers of ours, and the peer that takes what is for them. */
+  routes?: Record<string, PeerAddress>;
+  /** The peer that takes what is for a recipient of which there is no route. */
+  defaultRoute?: PeerAddress;
   /** Time and randomness; tests and simulations give their own. Not part of a configuration file. */
   environment?: Environment;
 }
@@ -250,6 +392,38 @@ export interface ResolvedOptions {
   readonly authToken: string | undefined;
   readonly maxConnections: number;
   readonly maxConnectionsPerHost: number;
+  readonly minProtocolVersion: number;
+  readonly maxProtocolVersion: number;
+  readonly delivery: Delivery;
+  readonly features: readonly string[];
+  readonly receiveWindow: number;
+  readonly batchDelayMs: number;
+  readonly checksum: ChecksumMode;
+  readonly maxStreams: number;
+  readonly maxRequests: number;
+  readonly requestTimeoutMs: number;
+  readonly pool: Readonly<Required<PoolOptions>>;
+  /** Undefined where neither a key nor trusted keys were given. */
+  readonly identity: ResolvedIdentity | undefined;
+  readonly signing: ResolvedSigning | undefined;
+  /** By recipient; a plain object, so look names up with `Object.hasOwn` or walk its entries. */
+  readonly routes: Readonly<Record<string, Readonly<PeerAddress>>>;
+  readonly defaultRoute: Readonly<PeerAddress> | undefined;
+}
+
+/** {@linkcode TrustedKeys} as lists; `keyBytesOf` turns them into a map of bytes. */
+export type ResolvedKeys = Readonly<Record<string, readonly string[]>>;
+
+/** {@linkcode IdentityOptions} after checks. */
+export interface ResolvedIdentity {
+  readonly privateKey?: string;
+  readonly privateKeyPath?: string;
+  readonly trustedKeys: ResolvedKeys;
+}
+
+/** {@linkcode SigningOptions} after checks; a private key or its path is given. */
+export interface ResolvedSigning extends ResolvedIdentity {
+  readonly maxAgeMs: number;
 }
 
 /** {@linkcode TlsOptions} with the defaults filled in. */

@@ -4,44 +4,47 @@
  * @module
  */
 
-import type { ConfigError } from "./errors.ts";
-import {
-  COMPRESSION_METHODS,
-  DEFAULT_OPTIONS,
-  RATE_LIMIT_PRESET_NAMES,
-  RATE_LIMIT_PRESETS,
-  SECURITY_MODES,
-} from "./default_options.ts";
+import { CHECKSUM_MODES, DEFAULT_OPTIONS, DELIVERIES, SECURITY_MODES } from "./default_options.ts";
 import { OBJECT_SOURCE, OptionReader, type OptionSource } from "./option_reader.ts";
-import type {
-  CompressionOptions,
-  EndpointOptions,
-  PeerAddress,
-  RateLimitOptions,
-  ReconnectOptions,
-  ResolvedOptions,
-  TlsOptions,
-} from "./options.ts";
+import type { EndpointOptions, ResolvedOptions, TlsOptions } from "./options.ts";
+import {
+  resolveListen,
+  resolveNodeId,
+  resolvePeer,
+  resolvePeers,
+  resolveRoutes,
+} from "./resolve_addresses.ts";
+import { resolveIdentity, resolveSigning } from "./resolve_keys.ts";
+import {
+  MAX_MESSAGE_BYTES,
+  MAX_MS,
+  MAX_POOL_SIZE,
+  resolveCompression,
+  resolvePool,
+  resolveRateLimit,
+  resolveReconnect,
+} from "./resolve_tables.ts";
 import { resolveTls } from "./resolve_tls.ts";
-import { formatAddress, PORT_ZERO_PROBLEM, readAddress } from "./transport/address.ts";
 
-/** `setTimeout` fires at once above this delay. */
-const MAX_MS = 2 ** 31 - 1;
-/** The receiver of a length prefix must be able to hold what it announces in one buffer. */
-const MAX_MESSAGE_BYTES = 2 ** 30;
+const MAX_PROTOCOL_VERSION = 3;
+/** A receive window holds at least one fragment. */
+const MIN_RECEIVE_WINDOW = 65_536;
+/** What a receive window has beyond the largest message, so that other lanes move beside it. */
+const WINDOW_MARGIN = 65_536;
+const DEFAULT_RECEIVE_WINDOW = 16 * 1024 * 1024;
+const MAX_FEATURES = 64;
+/** All features go into one handshake message of 4096 bytes, beside much else. */
+const MAX_FEATURES_CHARS = 1024;
 
 const TOP_KEYS = [
   ...["nodeId", "listen", "peers", "security", "tls", "poolSize", "connectTimeoutMs"],
   ...["ioTimeoutMs", "maxMessageSize", "keepalive", "keepaliveIntervalSecs"],
   ...["maxPendingMessages", "maxPendingBytes", "recvBufferSize", "resumeWindowMs"],
   ...["maxClockSkewMs", "compression", "rateLimit", "reconnect", "clusterName", "authToken"],
-  ...["maxConnections", "maxConnectionsPerHost", "environment"],
-];
-const PEER_KEYS = ["nodeId", "address"];
-const COMPRESSION_KEYS = ["enabled", "method", "minSize"];
-const RATE_LIMIT_KEYS = ["enabled", "bucketSize", "refillRate"];
-const RECONNECT_KEYS = [
-  ...["enabled", "initialBackoffMs", "maxBackoffMs", "multiplier", "maxAttempts", "jitter"],
+  ...["maxConnections", "maxConnectionsPerHost", "minProtocolVersion", "maxProtocolVersion"],
+  ...["delivery", "features", "receiveWindow", "batchDelayMs", "checksum", "maxStreams"],
+  ...["maxRequests", "requestTimeoutMs", "pool", "identity", "signing", "routes", "defaultRoute"],
+  ...["environment"],
 ];
 const ENVIRONMENT_FUNCTIONS = ["wallClock", "now", "setTimer", "random", "randomBytes"];
 
@@ -73,6 +76,9 @@ export function resolveOptionsFrom(options: unknown, source: OptionSource): Reso
   const top = new OptionReader(options, "", TOP_KEYS, source);
   const defaults = DEFAULT_OPTIONS;
   checkEnvironment(top);
+  const poolSize = top.integer("poolSize", 1, MAX_POOL_SIZE) ?? defaults.poolSize;
+  const maxMessageSize = top.integer("maxMessageSize", 1, MAX_MESSAGE_BYTES) ??
+    defaults.maxMessageSize;
   const resolved: ResolvedOptions = {
     nodeId: resolveNodeId(top),
     listen: resolveListen(top),
@@ -80,10 +86,10 @@ export function resolveOptionsFrom(options: unknown, source: OptionSource): Reso
     security: top.oneOf("security", SECURITY_MODES) ??
       defaults.security,
     tls: resolveTls(top.raw("tls"), source),
-    poolSize: top.integer("poolSize", 1, 64) ?? defaults.poolSize,
+    poolSize,
     connectTimeoutMs: top.integer("connectTimeoutMs", 1, MAX_MS) ?? defaults.connectTimeoutMs,
     ioTimeoutMs: top.integer("ioTimeoutMs", 1, MAX_MS) ?? defaults.ioTimeoutMs,
-    maxMessageSize: top.integer("maxMessageSize", 1, MAX_MESSAGE_BYTES) ?? defaults.maxMessageSize,
+    maxMessageSize,
     keepalive: top.boolean("keepalive") ?? defaults.keepalive,
     keepaliveIntervalSecs: top.number("keepaliveIntervalSecs", { min: 0.1, max: 86_400 }) ??
       defaults.keepaliveIntervalSecs,
@@ -102,6 +108,21 @@ export function resolveOptionsFrom(options: unknown, source: OptionSource): Reso
     maxConnections: top.integer("maxConnections", 1, 1_000_000) ?? defaults.maxConnections,
     maxConnectionsPerHost: top.integer("maxConnectionsPerHost", 1, 1_000_000) ??
       defaults.maxConnectionsPerHost,
+    ...resolveVersions(top),
+    delivery: top.oneOf("delivery", DELIVERIES) ?? defaults.delivery,
+    features: resolveFeatures(top),
+    receiveWindow: top.integer("receiveWindow", MIN_RECEIVE_WINDOW, Number.MAX_SAFE_INTEGER) ??
+      Math.max(DEFAULT_RECEIVE_WINDOW, maxMessageSize + WINDOW_MARGIN),
+    batchDelayMs: top.number("batchDelayMs", { min: 0, max: 1000 }) ?? defaults.batchDelayMs,
+    checksum: top.oneOf("checksum", CHECKSUM_MODES) ?? defaults.checksum,
+    maxStreams: top.integer("maxStreams", 0, 65_535) ?? defaults.maxStreams,
+    maxRequests: top.integer("maxRequests", 0, 1_000_000) ?? defaults.maxRequests,
+    requestTimeoutMs: top.integer("requestTimeoutMs", 1, MAX_MS) ?? defaults.requestTimeoutMs,
+    pool: resolvePool(top, source, poolSize),
+    identity: resolveIdentity(top.raw("identity"), source),
+    signing: resolveSigning(top.raw("signing"), source),
+    routes: resolveRoutes(top, source),
+    defaultRoute: resolveDefaultRoute(top, source),
   };
   checkMessageFitsQueue(resolved, top);
   checkTlsWishes(resolved, top);
@@ -123,115 +144,46 @@ function checkTlsWishes({ security, tls }: ResolvedOptions, top: OptionReader): 
   throw top.error("tls", `asks for ${wish} but gives no authority to verify peers with`);
 }
 
-function resolveNodeId(reader: OptionReader): string {
-  const value = reader.raw("nodeId");
-  if (value === undefined) throw reader.error("nodeId", "is required");
-  if (typeof value !== "string" || !/^[!-~]{1,255}$/.test(value)) {
-    const demand = "must be 1 to 255 characters of printable ASCII without spaces";
-    throw reader.wrongValue("nodeId", demand, value);
-  }
-  return value;
-}
-
-function resolveListen(top: OptionReader): readonly string[] {
-  const value = top.raw("listen");
-  if (value === undefined) return DEFAULT_OPTIONS.listen;
-  if (typeof value === "string") return Object.freeze([resolveAddress(top, "listen", value, true)]);
-  if (!Array.isArray(value)) {
-    throw top.wrongValue("listen", "must be an address or a list of addresses", value);
-  }
-  return Object.freeze(
-    Array.from(value, (item, index) => resolveAddress(top, `listen[${index}]`, item, true)),
-  );
-}
-
-function resolvePeers(top: OptionReader, source: OptionSource): readonly Readonly<PeerAddress>[] {
-  const value = top.raw("peers");
-  if (value === undefined) return DEFAULT_OPTIONS.peers;
-  if (!Array.isArray(value)) throw top.wrongValue("peers", "must be a list of peers", value);
-  return Object.freeze(Array.from(value, (item, index) => {
-    const reader = new OptionReader(item, `peers[${index}]`, PEER_KEYS, source);
-    const nodeId = resolveNodeId(reader);
-    const address = resolveAddress(reader, "address", reader.raw("address"), false);
-    return Object.freeze({ nodeId, address });
-  }));
-}
-
-function resolveAddress(reader: OptionReader, key: string, value: unknown, listens: boolean) {
-  if (value === undefined) throw reader.error(key, "is required");
-  const address = readAddress(value);
-  if (typeof address === "string") throw reader.error(key, address);
-  if (!listens && address.port === 0) throw reader.error(key, PORT_ZERO_PROBLEM);
-  return formatAddress(address.scheme, address.host, address.port);
-}
-
-function resolveCompression(
+function resolveVersions(
   top: OptionReader,
-  source: OptionSource,
-): Readonly<Required<CompressionOptions>> {
-  const defaults = DEFAULT_OPTIONS.compression;
-  const value = top.raw("compression");
-  if (value === undefined) return defaults;
-  const reader = new OptionReader(value, "compression", COMPRESSION_KEYS, source);
-  return Object.freeze({
-    enabled: reader.boolean("enabled") ?? defaults.enabled,
-    method: reader.oneOf("method", COMPRESSION_METHODS) ?? defaults.method,
-    minSize: reader.integer("minSize", 0, MAX_MESSAGE_BYTES) ?? defaults.minSize,
+): Pick<ResolvedOptions, "minProtocolVersion" | "maxProtocolVersion"> {
+  const min = top.integer("minProtocolVersion", 1, MAX_PROTOCOL_VERSION) ??
+    DEFAULT_OPTIONS.minProtocolVersion;
+  const max = top.integer("maxProtocolVersion", 1, MAX_PROTOCOL_VERSION) ??
+    DEFAULT_OPTIONS.maxProtocolVersion;
+  if (min > max) {
+    const most = `${top.nameOf("maxProtocolVersion")} (${max})`;
+    throw top.wrongValue("minProtocolVersion", `must be at most ${most}`, min);
+  }
+  return { minProtocolVersion: min, maxProtocolVersion: max };
+}
+
+function resolveFeatures(top: OptionReader): readonly string[] {
+  const value = top.raw("features");
+  if (value === undefined) return DEFAULT_OPTIONS.features;
+  if (!Array.isArray(value)) throw top.wrongValue("features", "must be a list of texts", value);
+  if (value.length > MAX_FEATURES) {
+    throw top.error("features", `must have at most ${MAX_FEATURES} entries, got ${value.length}`);
+  }
+  const features = Array.from(value, (item: unknown, index) => {
+    if (typeof item === "string" && /^[!-~]{1,64}$/.test(item)) return item;
+    const demand = "must be 1 to 64 characters of printable ASCII without spaces";
+    throw top.wrongValue(`features[${index}]`, demand, item);
   });
+  const chars = features.reduce((sum, feature) => sum + feature.length, 0);
+  if (chars > MAX_FEATURES_CHARS) {
+    const demand = `must have at most ${MAX_FEATURES_CHARS} characters together`;
+    throw top.error("features", `${demand}, got ${chars}`);
+  }
+  return Object.freeze(features);
 }
 
-function resolveRateLimit(
+function resolveDefaultRoute(
   top: OptionReader,
   source: OptionSource,
-): Readonly<Required<RateLimitOptions>> {
-  const value = top.raw("rateLimit");
-  if (value === undefined) return DEFAULT_OPTIONS.rateLimit;
-  if (typeof value === "string") {
-    return RATE_LIMIT_PRESETS[top.oneOf("rateLimit", RATE_LIMIT_PRESET_NAMES) ?? "disabled"];
-  }
-  const defaults = RATE_LIMIT_PRESETS.default;
-  const reader = new OptionReader(value, "rateLimit", RATE_LIMIT_KEYS, source);
-  return Object.freeze({
-    enabled: reader.boolean("enabled") ?? defaults.enabled,
-    bucketSize: reader.integer("bucketSize", 1, Number.MAX_SAFE_INTEGER) ?? defaults.bucketSize,
-    refillRate: reader.number("refillRate", { min: 0, max: Infinity, above: true }) ??
-      defaults.refillRate,
-  });
-}
-
-function resolveReconnect(
-  top: OptionReader,
-  source: OptionSource,
-): Readonly<Required<ReconnectOptions>> {
-  const defaults = DEFAULT_OPTIONS.reconnect;
-  const value = top.raw("reconnect");
-  if (value === undefined) return defaults;
-  const reader = new OptionReader(value, "reconnect", RECONNECT_KEYS, source);
-  const initialBackoffMs = reader.integer("initialBackoffMs", 0, MAX_MS);
-  const maxBackoffMs = reader.integer("maxBackoffMs", 0, MAX_MS);
-  const resolved = {
-    enabled: reader.boolean("enabled") ?? defaults.enabled,
-    initialBackoffMs: initialBackoffMs ?? defaults.initialBackoffMs,
-    maxBackoffMs: maxBackoffMs ?? defaults.maxBackoffMs,
-    multiplier: reader.number("multiplier", { min: 1, max: 100 }) ?? defaults.multiplier,
-    maxAttempts: reader.integer("maxAttempts", 1, Number.MAX_SAFE_INTEGER),
-    jitter: reader.number("jitter", { min: 0, max: 1 }) ?? defaults.jitter,
-  };
-  if (resolved.initialBackoffMs > resolved.maxBackoffMs) throw backoffError(reader, resolved);
-  return Object.freeze(resolved);
-}
-
-/** Blames the value that was given; where both were, the initial one. */
-function backoffError(
-  reader: OptionReader,
-  { initialBackoffMs, maxBackoffMs }: { initialBackoffMs: number; maxBackoffMs: number },
-): ConfigError {
-  if (reader.raw("initialBackoffMs") === undefined) {
-    const least = `${reader.nameOf("initialBackoffMs")} (${initialBackoffMs})`;
-    return reader.wrongValue("maxBackoffMs", `must be at least ${least}`, maxBackoffMs);
-  }
-  const most = `${reader.nameOf("maxBackoffMs")} (${maxBackoffMs})`;
-  return reader.wrongValue("initialBackoffMs", `must be at most ${most}`, initialBackoffMs);
+): ResolvedOptions["defaultRoute"] {
+  const value = top.raw("defaultRoute");
+  return value === undefined ? undefined : resolvePeer(value, "defaultRoute", source);
 }
 
 /** A message that is larger than the queue could never be sent. */

@@ -24,6 +24,10 @@ export interface TrafficStats {
   sendFailures: number;
   /** Messages dropped by `whenFull: "drop-oldest"` or `"drop-newest"`; part of `sendFailures`. */
   messagesDropped: number;
+  /** Messages sent at most once that found no connection, or whose connection broke. No event tells of them. */
+  messagesLost: number;
+  /** Frames that came a second time after a connection broke, and were dropped. */
+  duplicates: number;
   /** Sends that found the queue full. */
   backpressureEvents: number;
   /** Sends refused, and times reading stopped, because a token bucket was empty. */
@@ -40,6 +44,8 @@ export interface RefusedStats {
   maxConnectionsPerHost: number;
   /** Too many that had not completed their handshake. */
   pendingHandshakes: number;
+  /** Requests and streams of peers over their bounds. */
+  requestsAndStreams: number;
 }
 
 /** Counters and gauges of a whole endpoint. */
@@ -83,6 +89,8 @@ export function noTraffic(): TrafficStats {
     payloadBytesReceived: 0,
     sendFailures: 0,
     messagesDropped: 0,
+    messagesLost: 0,
+    duplicates: 0,
     backpressureEvents: 0,
     rateLimited: 0,
     reconnections: 0,

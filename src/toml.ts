@@ -6,8 +6,11 @@
 
 import { parse, stringify, TomlError } from "smol-toml";
 import {
+  CHECKSUM_MODES,
   COMPRESSION_METHODS,
+  DELIVERIES,
   NODE_ID_VERIFICATIONS,
+  POOL_STRATEGIES,
   RATE_LIMIT_PRESET_NAMES,
   RATE_LIMIT_PRESETS,
   SECURITY_MODES,
@@ -15,6 +18,7 @@ import {
 import { ConfigError } from "./errors.ts";
 import {
   isPlainObject,
+  joinEntry,
   joinPath,
   OptionReader,
   type OptionSource,
@@ -24,15 +28,18 @@ import {
 import type { EndpointOptions } from "./options.ts";
 import { resolveOptions, resolveOptionsFrom } from "./resolve_options.ts";
 import { showValue } from "./show_value.ts";
-import { isTomlValue, keysOfTable, optionWordOf, tomlNameOf } from "./toml_names.ts";
+import { ANY_KEY, isTomlValue, keysOfTable, optionWordOf, tomlNameOf } from "./toml_names.ts";
 
-/** Options nest two deep; what nests deeper is wrong, and might nest a million deep. */
+/** Options nest three deep; what nests deeper is wrong, and might nest a million deep. */
 const MAX_DEPTH = 16;
 /** Finding the line of a wrong value parses the text once per line. */
 const MAX_LINES_SEARCHED = 500;
 
 /** The longest path that an error quotes whole: PATH_MAX of Linux. */
 export const MAX_PATH_CHARS: number = 4096;
+
+/** A part of an option's name: `node_id`, `.node_id`, `[2]`, `["db"]`. */
+const NAME_PART = /\.?(\w+)|\[(\d+|"(?:[^"\\]|\\.)*")\]/g;
 
 /** The choices that TOML may spell in any case, with or without underscores, by TOML name. */
 const SPELLED_CHOICES: ReadonlyMap<string, readonly string[]> = new Map<string, readonly string[]>([
@@ -42,6 +49,9 @@ const SPELLED_CHOICES: ReadonlyMap<string, readonly string[]> = new Map<string, 
   ["rate_limit.preset", RATE_LIMIT_PRESET_NAMES],
   ["compression.method", COMPRESSION_METHODS],
   ["tls.node_id_verification", NODE_ID_VERIFICATIONS],
+  ["delivery", DELIVERIES],
+  ["checksum", CHECKSUM_MODES],
+  ["pool.strategy", POOL_STRATEGIES],
 ]);
 
 /**
@@ -82,7 +92,7 @@ export function loadConfigFrom(text: string, file: string): EndpointOptions {
     nameOf: (path) => inTable && path === "security" ? "security.mode" : tomlNameOf(path),
     error,
   };
-  const options: unknown = readTable(table, "", source);
+  const options: unknown = readTable(table, { name: "", pattern: "" }, source);
   assertOptions(options, source);
   return options;
 }
@@ -91,7 +101,8 @@ export function loadConfigFrom(text: string, file: string): EndpointOptions {
  * Writes options as TOML text, with the defaults filled in. `loadConfig` of the text resolves to the
  * same options. `environment` has no place in a text and is left out.
  *
- * The text holds `authToken` and `tls.key` where they were given: treat it as a secret then.
+ * The text holds `authToken`, `tls.key`, `identity.privateKey` and `signing.privateKey` where they
+ * were given: treat it as a secret then.
  *
  * @throws {ConfigError} Where an option is unknown, has a wrong type or is out of range.
  *
@@ -119,32 +130,58 @@ function parseToml(text: string, file: string): Record<string, unknown> {
   }
 }
 
+/** Where a value stands in the text. */
+interface Place {
+  /** As errors name it: `routes["db"].node_id`, `peers[2].address`. */
+  readonly name: string;
+  /** The same as in the table of names: `routes.*.node_id`, `peers[].address`. */
+  readonly pattern: string;
+}
+
 function readTable(
   table: Readonly<Record<string, unknown>>,
-  path: string,
+  place: Place,
   source: OptionSource,
 ): Record<string, unknown> {
-  const keys = keysOfTable(patternOf(path));
+  const keys = keysOfTable(place.pattern);
+  if (keys.includes(ANY_KEY)) return readEntries(table, place, source);
   const options: Record<string, unknown> = {};
   for (const [key, value] of Object.entries(table)) {
-    const name = joinPath(path, key);
+    const name = joinPath(place.name, key);
     if (!keys.includes(key)) throw source.error(name, unknownOption(key, keys));
-    const option = readValue(value, name, source);
+    const option = readValue(value, { name, pattern: joinPath(place.pattern, key) }, source);
     if (option !== undefined) options[optionWordOf(key)] = option;
   }
   return options;
 }
 
-function readValue(value: unknown, name: string, source: OptionSource): unknown {
-  const pattern = patternOf(name);
+/** Reads a table whose keys the user chose; they stay as they are. */
+function readEntries(
+  table: Readonly<Record<string, unknown>>,
+  place: Place,
+  source: OptionSource,
+): Record<string, unknown> {
+  const pattern = `${place.pattern}.${ANY_KEY}`;
+  // Not by assignment: a key may be "__proto__".
+  return Object.fromEntries(
+    Object.entries(table).map(([key, value]) => {
+      return [key, readValue(value, { name: joinEntry(place.name, key), pattern }, source)];
+    }),
+  );
+}
+
+function readValue(value: unknown, place: Place, source: OptionSource): unknown {
+  const { name, pattern } = place;
   if (keysOfTable(`${pattern}[]`).length > 0) {
     if (Array.isArray(value)) {
-      return value.map((item, index) => readValue(item, `${name}[${index}]`, source));
+      return value.map((item, index) =>
+        readValue(item, { name: `${name}[${index}]`, pattern: `${pattern}[]` }, source)
+      );
     }
     throw source.error(name, `must be a list of tables, got ${showValue(value)}`);
   }
   if (keysOfTable(pattern).length === 0) return respell(value, pattern);
-  if (isPlainObject(value)) return readNamedTable(readTable(value, name, source), pattern, source);
+  if (isPlainObject(value)) return readNamedTable(readTable(value, place, source), pattern, source);
   // Two options are either a word or a table.
   if (isTomlValue(pattern) && typeof value === "string") return respell(value, pattern);
   const demand = isTomlValue(pattern) ? "must be a text or a table" : "must be a table";
@@ -180,24 +217,26 @@ function assertOptions(
   resolveOptionsFrom(options, source);
 }
 
-function toTable(options: object, path: string): Record<string, unknown> {
+function toTable(options: object, pattern: string): Record<string, unknown> {
   const table: Record<string, unknown> = {};
-  for (const key of keysOfTable(path)) {
+  for (const key of keysOfTable(pattern)) {
+    if (key === ANY_KEY) return toEntries(options, `${pattern}.${ANY_KEY}`);
     const value: unknown = Reflect.get(options, optionWordOf(key));
     if (value === undefined) continue;
-    const name = path === "" ? key : `${path}.${key}`;
-    table[key] = toTomlValue(value, name);
+    table[key] = toTomlValue(value, pattern === "" ? key : `${pattern}.${key}`);
   }
   return table;
 }
 
-function toTomlValue(value: unknown, name: string): unknown {
-  if (isPlainObject(value)) return toTable(value, name);
-  return Array.isArray(value) ? value.map((item) => toTomlValue(item, `${name}[]`)) : value;
+function toEntries(options: object, pattern: string): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(options).map(([key, value]) => [key, toTomlValue(value, pattern)]),
+  );
 }
 
-function patternOf(name: string): string {
-  return name.replaceAll(/\[\d+\]/g, "[]");
+function toTomlValue(value: unknown, pattern: string): unknown {
+  if (isPlainObject(value)) return toTable(value, pattern);
+  return Array.isArray(value) ? value.map((item) => toTomlValue(item, `${pattern}[]`)) : value;
 }
 
 function placeText(line: number | undefined, column: number | undefined, file: string): string {
@@ -216,8 +255,8 @@ function placeText(line: number | undefined, column: number | undefined, file: s
  * ended with the last that parsed. So it needs no second reader of TOML.
  */
 function lineOf(text: string, name: string): number | undefined {
-  if (!/^\w+(\[\d+\]|\.\w+)*$/.test(name)) return undefined;
-  const words = name.split(/[.[\]]+/).filter((word) => word !== "");
+  const words = wordsOf(name);
+  if (words === undefined) return undefined;
   const lines = text.split("\n");
   if (lines.length > MAX_LINES_SEARCHED) return undefined;
   let begin = 0;
@@ -228,6 +267,20 @@ function lineOf(text: string, name: string): number | undefined {
     begin = end;
   }
   return undefined;
+}
+
+/** The keys and indexes on the way to a name; undefined where one isn't a plain key. */
+function wordsOf(name: string): string[] | undefined {
+  const words: string[] = [];
+  let end = 0;
+  for (const match of name.matchAll(NAME_PART)) {
+    if (match.index !== end) return undefined;
+    end += match[0].length;
+    const [, word, inner = ""] = match;
+    // A quotation in a name has the escapes of JSON.
+    words.push(word ?? (inner.startsWith('"') ? String(JSON.parse(inner)) : inner));
+  }
+  return words.length > 0 && end === name.length ? words : undefined;
 }
 
 function parsePart(text: string): Record<string, unknown> | undefined {

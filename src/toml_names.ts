@@ -4,7 +4,10 @@
  * @module
  */
 
-/** One option under its two names; `[]` stands for any index of a list. */
+/**
+ * One option under its two names; `[]` stands for any index of a list, `*` for any key of a table
+ * whose keys the user chooses.
+ */
 export interface TomlName {
   /** The name in TOML: `reconnect.max_attempts`, `peers[].node_id`. */
   readonly toml: string;
@@ -35,6 +38,16 @@ export const TOML_NAMES: readonly TomlName[] = [
   { toml: "max_clock_skew_ms", option: "maxClockSkewMs" },
   { toml: "max_connections", option: "maxConnections" },
   { toml: "max_connections_per_host", option: "maxConnectionsPerHost" },
+  { toml: "min_protocol_version", option: "minProtocolVersion" },
+  { toml: "max_protocol_version", option: "maxProtocolVersion" },
+  { toml: "delivery", option: "delivery" },
+  { toml: "features", option: "features" },
+  { toml: "receive_window", option: "receiveWindow" },
+  { toml: "batch_delay_ms", option: "batchDelayMs" },
+  { toml: "checksum", option: "checksum" },
+  { toml: "max_streams", option: "maxStreams" },
+  { toml: "max_requests", option: "maxRequests" },
+  { toml: "request_timeout_ms", option: "requestTimeoutMs" },
   { toml: "tls.cert", option: "tls.cert" },
   { toml: "tls.key", option: "tls.key" },
   { toml: "tls.ca", option: "tls.ca" },
@@ -58,16 +71,40 @@ export const TOML_NAMES: readonly TomlName[] = [
   { toml: "reconnect.multiplier", option: "reconnect.multiplier" },
   { toml: "reconnect.max_attempts", option: "reconnect.maxAttempts" },
   { toml: "reconnect.jitter", option: "reconnect.jitter" },
+  { toml: "pool.strategy", option: "pool.strategy" },
+  { toml: "pool.min_connections", option: "pool.minConnections" },
+  { toml: "pool.idle_timeout_ms", option: "pool.idleTimeoutMs" },
+  { toml: "pool.max_lifetime_ms", option: "pool.maxLifetimeMs" },
+  { toml: "pool.health_check_interval_ms", option: "pool.healthCheckIntervalMs" },
+  { toml: "pool.max_conns", option: "pool.maxConns" },
+  { toml: "pool.max_idle", option: "pool.maxIdle" },
+  { toml: "identity.private_key", option: "identity.privateKey" },
+  { toml: "identity.private_key_path", option: "identity.privateKeyPath" },
+  { toml: "identity.trusted_keys.*", option: "identity.trustedKeys.*" },
+  { toml: "signing.private_key", option: "signing.privateKey" },
+  { toml: "signing.private_key_path", option: "signing.privateKeyPath" },
+  { toml: "signing.max_age_ms", option: "signing.maxAgeMs" },
+  { toml: "signing.trusted_keys.*", option: "signing.trustedKeys.*" },
+  { toml: "default_route.node_id", option: "defaultRoute.nodeId" },
+  { toml: "default_route.address", option: "defaultRoute.address" },
+  { toml: "routes.*.node_id", option: "routes.*.nodeId" },
+  { toml: "routes.*.address", option: "routes.*.address" },
   { toml: "peers[].node_id", option: "peers[].nodeId" },
   { toml: "peers[].address", option: "peers[].address" },
 ];
+
+/** Stands for any key in the names of {@linkcode TOML_NAMES}. */
+export const ANY_KEY: string = "*";
 
 /** Whether the TOML name, with `[]` for an index, holds a value (and not only a table). */
 export function isTomlValue(toml: string): boolean {
   return TOML_NAMES.some((name) => name.toml === toml);
 }
 
-/** The keys that may stand in the TOML table with this name; empty where there is no such table. */
+/**
+ * The keys that may stand in the TOML table with this name, {@linkcode ANY_KEY} for any; empty
+ * where there is no such table.
+ */
 export function keysOfTable(table: string): readonly string[] {
   const prefix = table === "" ? "" : `${table}.`;
   const keys = TOML_NAMES
@@ -76,9 +113,12 @@ export function keysOfTable(table: string): readonly string[] {
   return [...new Set(keys)];
 }
 
-/** The TOML name of an option or of what holds options: `peers[2].nodeId` is `peers[2].node_id`. */
+/**
+ * The TOML name of an option or of what holds options: `peers[2].nodeId` is `peers[2].node_id`.
+ * What is quoted in it was chosen by the user and stays.
+ */
 export function tomlNameOf(option: string): string {
-  return option.replaceAll(/[A-Za-z]+/g, (word) => TOML_WORDS.get(word) ?? word);
+  return option.replaceAll(QUOTED_OR_WORD, (word) => TOML_WORDS.get(word) ?? word);
 }
 
 /** The option's word for a TOML key: `node_id` is `nodeId`. */
@@ -90,6 +130,7 @@ function firstWord(path: string): string {
   return path.split(/[.[]/, 1)[0] ?? "";
 }
 
+const QUOTED_OR_WORD = /"(?:[^"\\]|\\.)*"|[A-Za-z]+/g;
 const OPTION_WORDS = new Map(TOML_NAMES.flatMap(({ toml, option }) => {
   const keys = toml.split(/[^a-z_]+/);
   const words = option.split(/[^A-Za-z]+/);

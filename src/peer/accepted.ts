@@ -7,6 +7,7 @@
 import type { TransportError } from "../errors.ts";
 import type { Rejection } from "../protocol/connection.ts";
 import type { Negotiated } from "../protocol/handshake.ts";
+import type { OfferedSession } from "../protocol/handshaker.ts";
 import type { Driver, DriverOwner } from "./driver.ts";
 import type { PeerIdentity } from "./identity.ts";
 import type { Lifecycle } from "./lifecycle.ts";
@@ -16,7 +17,9 @@ export interface AcceptedHost {
   /** What the certificate of the other side proves; throws where it does not fit. */
   identify(driver: Driver, nodeId: string): PeerIdentity | undefined;
   /** Whether a node that is who it says may come in. */
-  judge(negotiated: Negotiated): Rejection | undefined;
+  judge(negotiated: Negotiated, verified: boolean): Rejection | undefined;
+  /** Which session it gets. */
+  offerSession(negotiated: Negotiated): OfferedSession;
   /** It is in. */
   established(driver: Driver, lifecycle: Lifecycle, identity: PeerIdentity | undefined): void;
   /** It is not, and the connection is gone. */
@@ -48,7 +51,12 @@ export class Accepted implements DriverOwner {
   }
 
   onHello(_: Driver, negotiated: Negotiated): Rejection | undefined {
-    return this.#host.judge(negotiated);
+    const verified = this.#identity !== undefined || negotiated.publicKey !== undefined;
+    return this.#host.judge(negotiated, verified);
+  }
+
+  offerSession(negotiated: Negotiated): OfferedSession {
+    return this.#host.offerSession(negotiated);
   }
 
   onEstablished(driver: Driver): void {

@@ -17,6 +17,7 @@ export class ConnectionLimits {
     maxConnections: 0,
     maxConnectionsPerHost: 0,
     pendingHandshakes: 0,
+    requestsAndStreams: 0,
   };
   readonly #maxConnections: number;
   readonly #maxPerHost: number;

@@ -20,7 +20,7 @@ export interface DialPlan {
   openLink(signal: AbortSignal): Promise<Link>;
   /** The link is there: verifies whom it leads to, or throws. */
   onLink(link: Link): void;
-  newConfig(): DriverConfig;
+  newConfig(link: Link): DriverConfig;
   /** The handshake is complete; no message has been delivered yet. */
   attach(driver: Driver): void;
 }
@@ -71,7 +71,7 @@ function handshake(link: Link, plan: DialPlan, signal: AbortSignal): Promise<voi
         reject(lostInHandshake(error, plan));
       },
     );
-    const driver = new Driver(link, plan.newConfig(), owner);
+    const driver = new Driver(link, plan.newConfig(link), owner);
   });
 }
 

@@ -7,7 +7,7 @@
 
 import { TokenBucket } from "../protocol/token_bucket.ts";
 import type { Environment } from "../runtime/environment.ts";
-import { Fifo } from "./fifo.ts";
+import { Fifo } from "../protocol/fifo.ts";
 
 /** How many attempts may be made. */
 export interface DialLimits {

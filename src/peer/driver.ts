@@ -13,6 +13,9 @@ import {
   type Rejection,
 } from "../protocol/connection.ts";
 import type { Negotiated } from "../protocol/handshake.ts";
+import type { OfferedSession } from "../protocol/handshaker.ts";
+import type { Channel } from "../protocol/v3/channel.ts";
+import { GOAWAY, type GoawayCode } from "../protocol/v3/types.ts";
 import type { Environment } from "../runtime/environment.ts";
 import type { Link } from "../transport/transport.ts";
 import { SentTail } from "./sent_tail.ts";
@@ -32,6 +35,8 @@ export interface DriverOwner {
   onIdentity(driver: Driver, nodeId: string): Rejection | undefined;
   /** The hello is in order; undefined lets it in. */
   onHello(driver: Driver, negotiated: Negotiated): Rejection | undefined;
+  /** Which session the dialer gets; only listeners are asked. */
+  offerSession?(negotiated: Negotiated): OfferedSession;
   /** The handshake is complete. */
   onEstablished(driver: Driver): void;
   /** Whether a message can be taken now. */
@@ -44,6 +49,10 @@ export interface DriverOwner {
   onFlushed(driver: Driver): void;
   /** A dialed connection was silent for a keepalive interval. */
   onSilent(driver: Driver): void;
+  /** The peer does not answer on this connection, or it does again. */
+  onSuspect?(driver: Driver, suspect: boolean): void;
+  /** The peer starts nothing new on this connection, which ends when all on it is done. */
+  onGoaway?(driver: Driver, code: number): void;
   /** The peer sends nothing more here; ours should end too. */
   onPeerEnd(driver: Driver): void;
   /** It is over, exactly once. What may not have arrived is in `takeUndelivered()`. */
@@ -53,6 +62,8 @@ export interface DriverOwner {
 /** What a driver needs beside its link. */
 export interface DriverConfig extends ConnectionConfig {
   readonly environment: Environment;
+  /** How long what is ready may wait for more, milliseconds. */
+  readonly batchDelayMs: number;
 }
 
 /** A connection at work. */
@@ -61,6 +72,8 @@ export class Driver implements ConnectionSink {
   readonly link: Link;
   /** Whether we dialed. */
   readonly dialed: boolean;
+  /** The generation of sessions that our hello or welcome told. */
+  generation: number | undefined;
   /** When it was established, on the monotonic clock. */
   establishedAt = 0;
   /** Set by the owner when the connection takes no new messages. */
@@ -112,7 +125,16 @@ export class Driver implements ConnectionSink {
     this.#config = config;
     this.#environment = config.environment;
     this.#owner = owner;
-    this.#connection = new Connection(config, this, this.#environment.now());
+    const { claimSession } = config;
+    const ours = claimSession === undefined ? config : {
+      ...config,
+      claimSession: () => {
+        const claimed = claimSession();
+        this.generation = claimed.generation;
+        return claimed;
+      },
+    };
+    this.#connection = new Connection(ours, this, this.#environment.now());
     link.open({
       onData: (chunk) => this.#onData(chunk),
       onDrain: () => this.#onDrain(),
@@ -133,9 +155,16 @@ export class Driver implements ConnectionSink {
     return this.#connection.open && !this.#ending && !this.#closing && !this.retiring;
   }
 
-  /** Whether `send` may be called now. */
+  /** Whether `send` may be called now; in version 3, whether its session may write. */
   get writable(): boolean {
-    return this.active && !this.#congested && !this.#turnEnding;
+    if (this.#congested || this.#turnEnding) return false;
+    if (this.#connection.channel === undefined) return this.active;
+    return this.#connection.open && !this.#ending && !this.#closing;
+  }
+
+  /** What there is in version 3: undefined in versions 1 and 2. */
+  get channel(): Channel | undefined {
+    return this.#connection.channel;
   }
 
   /** Messages accepted and, as far as we know, still in this process. */
@@ -167,9 +196,18 @@ export class Driver implements ConnectionSink {
     this.messagesSent++;
     this.payloadBytesSent += payload.length;
     if (this.#connection.outbox.bytes >= BATCH_BYTES) this.flush();
-    else if (!this.#flushQueued) {
-      this.#flushQueued = true;
-      this.#seenBytes = 0;
+    else this.flushSoon();
+  }
+
+  /** Writes what is gathered when this turn has ended, or after the batch delay. */
+  flushSoon(): void {
+    if (this.#flushQueued) return;
+    this.#flushQueued = true;
+    this.#seenBytes = 0;
+    const { batchDelayMs } = this.#config;
+    if (batchDelayMs > 0 && this.#connection.open) {
+      this.#environment.setTimer(batchDelayMs, this.#flushLater);
+    } else {
       queueMicrotask(this.#flushLater);
     }
   }
@@ -181,6 +219,7 @@ export class Driver implements ConnectionSink {
     const chunk = outbox.take();
     if (chunk === undefined) return;
     const now = this.#environment.now();
+    this.channel?.seal(chunk);
     if (messages > 0) {
       this.#settle(now);
       this.#tail.push(chunk, now);
@@ -202,12 +241,26 @@ export class Driver implements ConnectionSink {
   }
 
   /** Finishes: what was accepted is written, then FIN. Closes by force when that takes too long. */
-  end(withinMs: number): void {
+  end(withinMs: number, code: GoawayCode = GOAWAY.idle, reason: string = ""): void {
+    if (this.#ending || this.#closing) return;
+    this.#closeDeadline ??= this.#environment.now() + withinMs;
+    const { channel } = this;
+    if (channel?.session === undefined) {
+      this.#endNow();
+    } else if (!channel.draining) {
+      channel.drain(code, reason);
+      channel.session.drain(channel, this.#environment.now());
+    }
+    this.#arm();
+  }
+
+  #endNow(): void {
     if (this.#ending || this.#closing) return;
     this.flush();
     this.#ending = true;
+    if (this.channel !== undefined) this.channel.ended = true;
     this.link.end();
-    this.#closeDeadline = this.#environment.now() + withinMs;
+    this.#closeDeadline ??= this.#environment.now() + this.#config.ioTimeoutMs;
     this.#steerReading();
     this.#arm();
   }
@@ -222,7 +275,7 @@ export class Driver implements ConnectionSink {
 
   /** Whether messages that came before the link closed still wait to be wanted. */
   get hasRemains(): boolean {
-    return this.#closed && this.#connection.hasRemains;
+    return this.#closed && !this.channel?.resume && this.#connection.hasRemains;
   }
 
   /** Looks again whether messages are wanted; also after the link has closed. */
@@ -255,6 +308,8 @@ export class Driver implements ConnectionSink {
    * close; `inOrder` is how it went: then only what is still in this process is in doubt.
    */
   takeUndelivered(inOrder: boolean): { unsent: Uint8Array[]; unknown: Uint8Array[] } {
+    // In version 3 the session keeps them.
+    if (this.channel !== undefined) return { unsent: [], unknown: [] };
     const unwritten = this.#unwrittenBytes;
     const doubtful = inOrder ? unwritten + this.link.bufferedBytes : Infinity;
     return this.#tail.take(unwritten, doubtful, this.negotiated?.version ?? 2, this.#config.lz4);
@@ -270,6 +325,13 @@ export class Driver implements ConnectionSink {
   /** @ignore */
   onHello(negotiated: Negotiated): Rejection | undefined {
     return this.#owner.onHello(this, negotiated);
+  }
+
+  /** @ignore */
+  offerSession(negotiated: Negotiated): OfferedSession {
+    const offered = this.#owner.offerSession!(negotiated);
+    this.generation = offered.generation;
+    return offered;
   }
 
   /** @ignore */
@@ -294,6 +356,23 @@ export class Driver implements ConnectionSink {
   /** @ignore */
   onSilent(): void {
     this.#owner.onSilent(this);
+  }
+
+  /** @ignore */
+  onSuspect(suspect: boolean): void {
+    this.#owner.onSuspect?.(this, suspect);
+  }
+
+  /** @ignore */
+  onGoaway(code: number): void {
+    this.#owner.onGoaway?.(this, code);
+  }
+
+  /** @ignore */
+  onDrained(): void {
+    // Who asked for the end waits for the other side, which may still have something under way.
+    const { channel } = this;
+    if (channel?.goaway !== undefined || this.#connection.finished) this.#endNow();
   }
 
   /** @ignore */
@@ -328,6 +407,9 @@ export class Driver implements ConnectionSink {
   #onEnd(): void {
     this.#connection.handleEnd(this.#environment.now());
     this.#tellPeerEnd();
+    const { channel } = this;
+    // The peer acknowledges nothing here any more: what it has not goes out again elsewhere.
+    if (channel !== undefined && this.#connection.finished) this.#endNow();
   }
 
   #onClose(error: TransportError | undefined): void {
@@ -399,7 +481,7 @@ export class Driver implements ConnectionSink {
     // something to hold back, and on a connection that ends until that is much.
     const tolerated = this.retiring ? ENDING_BYTES : 0;
     const hold = undeliveredBytes > tolerated &&
-      (held || (open && !this.#owner.wantsMessage(this)));
+      (held || (open && !this.channel?.resume && !this.#owner.wantsMessage(this)));
     if (hold === this.#paused) return;
     this.#paused = hold;
     if (hold) this.link.pause();
@@ -440,6 +522,8 @@ export class Driver implements ConnectionSink {
   /** Nothing leaves: either the peer is dead, or it lives and nobody takes its messages. */
   #writeStalled(now: number): void {
     const { ioTimeoutMs } = this.#config;
+    // A peer of version 3 reads even while its application does not take messages.
+    if (this.channel?.resume) return this.#closeStalled();
     const patience = Math.max(ioTimeoutMs, (this.negotiated?.keepaliveMs ?? 0) * MISSED_INTERVALS);
     if (this.#lifeAt + patience > now) {
       this.#writeDeadline = this.#lifeAt + patience;
@@ -448,11 +532,15 @@ export class Driver implements ConnectionSink {
       this.#writeDeadline = now + ioTimeoutMs;
       this.#owner.onSilent(this);
     } else {
-      this.close(
-        new TransportError("Timeout", "Cannot write to the connection: no progress", {
-          peer: this.negotiated?.nodeId,
-        }),
-      );
+      this.#closeStalled();
     }
+  }
+
+  #closeStalled(): void {
+    this.close(
+      new TransportError("Timeout", "Cannot write to the connection: no progress", {
+        peer: this.negotiated?.nodeId,
+      }),
+    );
   }
 }

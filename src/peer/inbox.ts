@@ -5,7 +5,8 @@
  */
 
 import { TransportError } from "../errors.ts";
-import { Fifo } from "./fifo.ts";
+import { Fifo } from "../protocol/fifo.ts";
+import type { LaneName } from "../protocol/v3/types.ts";
 
 /** One received message. */
 export interface Message<T = Uint8Array> {
@@ -13,6 +14,10 @@ export interface Message<T = Uint8Array> {
   readonly from: string;
   /** What was sent. Bytes may share a larger buffer: copy them if you keep few of many. */
   readonly payload: T;
+  /** What it is about, where the sender said so. */
+  readonly topic: string | undefined;
+  /** The lane it came in. */
+  readonly lane: LaneName;
 }
 
 /** Takes messages as they come. A returned promise holds that peer's next message back. */

@@ -7,12 +7,13 @@
 import { HandshakeError, TransportError } from "../errors.ts";
 import type { ResolvedOptions } from "../options.ts";
 import type { Rejection } from "../protocol/connection.ts";
-import type { LocalIdentity, Negotiated } from "../protocol/handshake.ts";
+import type { Capability, LocalIdentity, Negotiated } from "../protocol/handshake.ts";
+import type { OfferedSession } from "../protocol/handshaker.ts";
 import type { Lz4 } from "../protocol/message.ts";
 import { ReplayWindow } from "../protocol/replay.ts";
 import type { Environment } from "../runtime/environment.ts";
 import { addTraffic, noTraffic, type TrafficStats } from "../stats.ts";
-import type { DialOptions, Link, LinkTls } from "../transport/transport.ts";
+import type { DialOptions, Link, LinkInfo, LinkTls } from "../transport/transport.ts";
 import { Accepted, type AcceptedHost, REFUSED } from "./accepted.ts";
 import type { ConnectionLimits } from "./connection_limits.ts";
 import { dial } from "./dial.ts";
@@ -20,12 +21,13 @@ import { DIAL_LIMITS, DialBudget, RENEWAL_LIMITS } from "./dial_budget.ts";
 import { Driver, type DriverConfig } from "./driver.ts";
 import { type PeerIdentity, verifyIdentity } from "./identity.ts";
 import { Lifecycle, type StateChange } from "./lifecycle.ts";
-import type { Fate } from "./outgoing.ts";
-import { Peer, type PeerHost } from "./peer.ts";
+import type { ExchangeHost } from "./exchange.ts";
+import type { Undelivered } from "./outgoing.ts";
+import { Peer, type PeerHealth, type PeerHost } from "./peer.ts";
+import { newSessionId } from "./peer_session.ts";
 import type { DialAttempt } from "./slot.ts";
+import type { LaneName } from "../protocol/v3/types.ts";
 
-/** Highest and lowest protocol version spoken. */
-const VERSIONS = { min: 1, max: 2 } as const;
 /** Peers without a connection that are remembered at one time, beyond those we dial ourselves. */
 const MAX_ABSENT_PEERS = 1024;
 /** A peer may hold this many connections above poolSize while one is being replaced. */
@@ -44,11 +46,13 @@ export interface ManagerHost {
   readonly limits: ConnectionLimits;
   readonly inboxFull: boolean;
   openLink(address: string, options: DialOptions): Promise<Link>;
-  deliver(peer: Peer, payload: Uint8Array): void;
+  readonly exchange: ExchangeHost;
+  deliver(peer: Peer, payload: Uint8Array, lane: LaneName, topic: string | undefined): void;
+  onHealth(peer: Peer, health: PeerHealth, previous: PeerHealth): void;
   onPeerUp(peer: Peer): void;
   onPeerDown(peer: Peer, error: TransportError | undefined): void;
   onStateChange(nodeId: string | undefined, change: StateChange): void;
-  onUndelivered(peer: Peer, payload: Uint8Array, error: TransportError, fate: Fate): void;
+  onUndelivered(peer: Peer, message: Undelivered): void;
   /** A connection failed in a way that somebody should look at, or (quiet) merely ended. */
   onFailure(error: TransportError, nodeId: string | undefined, address: string | undefined): void;
 }
@@ -57,6 +61,8 @@ export interface ManagerHost {
 export interface Credentials {
   readonly dialTls: LinkTls | undefined;
   readonly lz4: Lz4 | undefined;
+  readonly zstd: Lz4 | undefined;
+  readonly crc32: (bytes: Uint8Array, seed?: number) => number;
 }
 
 /** The table of peers. */
@@ -72,11 +78,13 @@ export class PeerManager implements PeerHost, AcceptedHost {
   readonly #budget: DialBudget;
   readonly #renewals: DialBudget;
   readonly #replay: ReplayWindow;
-  readonly #local: LocalIdentity;
+  readonly #identity: Omit<LocalIdentity, "capabilities">;
   readonly #accepting = new Map<Driver, Accepted>();
   readonly #quietWaiters = new Set<() => void>();
   #lastConnection = 0;
   #closing = false;
+  /** Sessions with any peer that we have ended by our own decision. */
+  #generation = 0;
 
   /** Makes an empty table. */
   constructor(host: ManagerHost, credentials: Credentials) {
@@ -91,14 +99,16 @@ export class PeerManager implements PeerHost, AcceptedHost {
       maxSkewMs: options.maxClockSkewMs,
       maxPerNode: MAX_HELLOS_PER_NODE,
     });
-    this.#local = {
+    this.#identity = {
       nodeId: options.nodeId,
       clusterName: options.clusterName,
       authToken: options.authToken,
       incarnation: hex(environment.randomBytes(8)),
-      minVersion: VERSIONS.min,
-      maxVersion: VERSIONS.max,
-      capabilities: credentials.lz4 === undefined ? [] : ["lz4"],
+      minVersion: options.minProtocolVersion,
+      maxVersion: options.maxProtocolVersion,
+      receiveWindow: options.receiveWindow,
+      features: options.features,
+      maxStreams: options.maxStreams,
       maxMessageSize: options.maxMessageSize,
       maxClockSkewMs: options.maxClockSkewMs,
       keepaliveMs: options.keepalive ? Math.ceil(options.keepaliveIntervalSecs * 1000) : undefined,
@@ -156,11 +166,13 @@ export class PeerManager implements PeerHost, AcceptedHost {
 
   /** Takes an accepted link through its handshake. */
   accept(link: Link): void {
-    if (this.#closing) return void new Driver(link, this.#config("listener"), REFUSED).close();
+    if (this.#closing) {
+      return void new Driver(link, this.#config("listener", link), REFUSED).close();
+    }
     const lifecycle = this.newLifecycle(undefined, "connecting");
     lifecycle.change("handshaking", `accepted from ${link.info.remoteAddress}`);
     const accepted = new Accepted(this, lifecycle);
-    const driver = new Driver(link, this.#config("listener"), accepted);
+    const driver = new Driver(link, this.#config("listener", link), accepted);
     this.#accepting.set(driver, accepted);
   }
 
@@ -231,7 +243,10 @@ export class PeerManager implements PeerHost, AcceptedHost {
           identity = this.#identify(link, peer.nodeId, "server");
           attempt.lifecycle.change("handshaking", `connected to ${link.info.remoteAddress}`);
         },
-        newConfig: () => this.#config("dialer", peer.nodeId),
+        newConfig: (link) => ({
+          ...this.#config("dialer", link, peer.nodeId),
+          claimSession: () => peer.claimSession(),
+        }),
         attach: (driver) => {
           peer.identity = identity;
           attempt.attach(driver);
@@ -248,8 +263,23 @@ export class PeerManager implements PeerHost, AcceptedHost {
   }
 
   /** @ignore */
-  deliver(peer: Peer, payload: Uint8Array): void {
-    this.#host.deliver(peer, payload);
+  get exchange(): ExchangeHost {
+    return this.#host.exchange;
+  }
+
+  /** @ignore */
+  nextGeneration(): number {
+    return ++this.#generation;
+  }
+
+  /** @ignore */
+  deliver(peer: Peer, payload: Uint8Array, lane: LaneName, topic: string | undefined): void {
+    this.#host.deliver(peer, payload, lane, topic);
+  }
+
+  /** @ignore */
+  onHealth(peer: Peer, health: PeerHealth, previous: PeerHealth): void {
+    this.#host.onHealth(peer, health, previous);
   }
 
   /** @ignore */
@@ -263,8 +293,8 @@ export class PeerManager implements PeerHost, AcceptedHost {
   }
 
   /** @ignore */
-  onUndelivered(peer: Peer, payload: Uint8Array, error: TransportError, fate: Fate): void {
-    this.#host.onUndelivered(peer, payload, error, fate);
+  onUndelivered(peer: Peer, message: Undelivered): void {
+    this.#host.onUndelivered(peer, message);
   }
 
   /** @ignore */
@@ -296,25 +326,40 @@ export class PeerManager implements PeerHost, AcceptedHost {
   }
 
   /** @ignore */
-  judge({ nodeId, incarnation }: Negotiated): Rejection | undefined {
+  judge(negotiated: Negotiated, verified: boolean): Rejection | undefined {
+    const { nodeId, incarnation } = negotiated;
     if (this.#closing) return { code: "SHUTTING_DOWN", reason: "the endpoint is closing" };
     const peer = this.#peers.get(nodeId);
-    if (peer === undefined || peer.connectionCount === 0) return undefined;
+    if (peer === undefined) return undefined;
+    const unfit = peer.judgeSession(negotiated, verified);
+    if (unfit !== undefined) return unfit;
+    if (peer.connectionCount === 0) return undefined;
     // Only a live connection tells which process has the name now.
     const other = peer.drivers.some((driver) =>
-      !driver.dialed && driver.active && differs(driver.negotiated?.incarnation, incarnation)
+      driver.active && differs(driver.negotiated?.incarnation, incarnation)
     );
     if (other) {
+      // It may be gone without a word, and this be the one that took its place.
+      peer.probe();
       const reason = "another process with this node id is connected";
       return { code: "DUPLICATE_NODE_ID", reason };
     }
     peer.noteLife();
     const accepted = peer.drivers.filter((other) => !other.dialed && !other.retiring).length;
     if (accepted < this.options.poolSize + SPARE_CONNECTIONS) return undefined;
+    peer.probe();
     return {
       code: "TOO_MANY_CONNECTIONS",
       reason: `a peer may have ${this.options.poolSize}`,
     };
+  }
+
+  /** @ignore */
+  offerSession(negotiated: Negotiated): OfferedSession {
+    const peer = this.#peers.get(negotiated.nodeId);
+    if (peer !== undefined) return peer.offerSession(negotiated);
+    const id = newSessionId(this.environment);
+    return { offer: { id, resumed: false, received: [0, 0, 0] }, generation: this.#generation };
   }
 
   /** @ignore */
@@ -323,7 +368,7 @@ export class PeerManager implements PeerHost, AcceptedHost {
     this.#host.limits.countEstablished(1);
     const { nodeId } = driver.negotiated!;
     this.#owners.set(lifecycle, nodeId);
-    const peer = this.#getOrMake(nodeId);
+    const peer = this.#getOrMake(nodeId, driver.generation);
     peer.identity = identity;
     peer.accept(driver, lifecycle);
   }
@@ -342,11 +387,11 @@ export class PeerManager implements PeerHost, AcceptedHost {
 
   // --- helpers ---
 
-  #getOrMake(nodeId: string): Peer {
+  #getOrMake(nodeId: string, generation: number = this.#generation): Peer {
     let peer = this.#peers.get(nodeId);
     if (peer === undefined) {
       this.#forgetOldestAbsent();
-      peer = new Peer(nodeId, this);
+      peer = new Peer(nodeId, this, generation);
       this.#peers.set(nodeId, peer);
     }
     return peer;
@@ -375,13 +420,29 @@ export class PeerManager implements PeerHost, AcceptedHost {
     return verifyIdentity(link.info, nodeId, tls.nodeIdVerification, role, wallClock);
   }
 
-  #config(role: "dialer" | "listener", expectNodeId?: string): DriverConfig {
+  /** What we can do over a link. */
+  #capabilities({ encrypted }: LinkInfo): Capability[] {
+    const { options } = this;
+    const { lz4, zstd } = this.#credentials;
+    const capabilities: Capability[] = [];
+    if (lz4 !== undefined) capabilities.push("lz4");
+    if (zstd !== undefined) capabilities.push("zstd");
+    // TLS has an integrity of its own.
+    if (options.checksum === "always" || options.checksum === "auto" && !encrypted) {
+      capabilities.push("checksum");
+    }
+    capabilities.push("resume", "streams");
+    return capabilities;
+  }
+
+  #config(role: "dialer" | "listener", link: Link, expectNodeId?: string): DriverConfig {
     const { options, environment } = this;
+    const { keepaliveMs } = this.#identity;
     const now = environment.now();
     return {
       role,
       environment,
-      local: this.#local,
+      local: { ...this.#identity, capabilities: this.#capabilities(link.info) },
       expectNodeId,
       nonce: environment.randomBytes(16),
       wallClockOffset: environment.wallClock() - now,
@@ -389,10 +450,12 @@ export class PeerManager implements PeerHost, AcceptedHost {
       handshakeDeadline: now + options.connectTimeoutMs,
       ioTimeoutMs: options.ioTimeoutMs,
       // Connections made together must not all be renewed together.
-      keepaliveMs: this.#local.keepaliveMs &&
-        this.#local.keepaliveMs * (1 - RENEWAL_JITTER * environment.random()),
-      lz4: this.#credentials.lz4,
+      keepaliveMs: keepaliveMs && keepaliveMs * (1 - RENEWAL_JITTER * environment.random()),
+      ...this.#credentials,
+      compressMethod: options.compression.method,
       compressMinSize: options.compression.minSize,
+      healthCheckMs: options.pool.healthCheckIntervalMs || undefined,
+      batchDelayMs: options.batchDelayMs,
     };
   }
 

@@ -12,24 +12,40 @@ import {
 } from "../errors.ts";
 import type { WhenFull } from "../options.ts";
 import type { TokenBucket } from "../protocol/token_bucket.ts";
+import { Backlog, isMarker } from "../protocol/v3/backlog.ts";
+import type { Fate, OutMessage } from "../protocol/v3/out_message.ts";
+import type { Session } from "../protocol/v3/session.ts";
+import { KIND, LANE_NAMES, type LaneName } from "../protocol/v3/types.ts";
 import type { TrafficStats } from "../stats.ts";
 import type { Driver } from "./driver.ts";
-import { SendQueue } from "./send_queue.ts";
+import { type SendPlan, WaitingSends } from "./send_queue.ts";
 import { DONE, WaiterSet } from "./waiters.ts";
 
-/** What became of a message that was reported undelivered. */
-export type Fate = "unsent" | "unknown";
+export type { Fate } from "../protocol/v3/out_message.ts";
+
+const LANES = [0, 1, 2] as const;
+
+/** A message that was accepted and will not be delivered, or nobody knows. */
+export interface Undelivered {
+  readonly payload: Uint8Array;
+  readonly lane: LaneName;
+  readonly topic: string | undefined;
+  readonly error: TransportError;
+  readonly fate: Fate;
+}
 
 /** What the way out needs of its peer. */
 export interface OutgoingHost {
   readonly nodeId: string;
   readonly traffic: TrafficStats;
   now(): number;
-  /** The connection that messages go out on. */
+  /** The session, where the peer speaks version 3. */
+  session(): Session | undefined;
+  /** The connection that messages go out on in versions 1 and 2. */
   sender(): Driver | undefined;
   /** Every connection there is. */
   drivers(): readonly Driver[];
-  onUndelivered(payload: Uint8Array, error: TransportError, fate: Fate): void;
+  onUndelivered(message: Undelivered): void;
 }
 
 /** Limits of what may wait. */
@@ -39,51 +55,68 @@ export interface OutgoingLimits {
   readonly bucket: TokenBucket | undefined;
 }
 
+/** A message as it is reported. */
+interface Reported {
+  readonly payload: Uint8Array;
+  readonly lane: LaneName;
+  readonly topic: string | undefined;
+}
+
 /** Everything on its way to one peer. */
 export class Outgoing {
+  /** What waits for a connection, or for room on one. */
+  readonly backlog: Backlog = new Backlog();
   readonly #host: OutgoingHost;
+  readonly #limits: OutgoingLimits;
   readonly #bucket: TokenBucket | undefined;
-  readonly #queue: SendQueue;
+  readonly #waiting = new WaitingSends();
   readonly #flushes = new WaiterSet();
 
   /** Makes an empty way out. */
   constructor(host: OutgoingHost, limits: OutgoingLimits) {
     this.#host = host;
+    this.#limits = limits;
     this.#bucket = limits.bucket;
-    this.#queue = new SendQueue(limits.maxPendingMessages, limits.maxPendingBytes);
   }
 
-  /** Messages accepted and not yet given to the network. */
+  /** Messages accepted and not yet given to the network or, in version 3, not acknowledged. */
   get pendingMessages(): number {
-    return this.#queue.length + (this.#host.sender()?.pendingMessages ?? 0);
+    return this.backlog.messages + this.#heldMessages;
   }
 
-  /** Bytes of the messages that wait for a connection. */
+  /** Bytes of the messages that wait for a connection or, in version 3, for an acknowledgement. */
   get pendingBytes(): number {
-    return this.#queue.bytes;
+    return this.backlog.bytes + (this.#host.session()?.unackedBytes ?? 0);
   }
 
   /** Whether nothing is on its way. */
   get idle(): boolean {
-    return this.#queue.length === 0 && this.#queue.waiting === 0 &&
+    return this.backlog.messages === 0 && this.#waiting.size === 0 &&
+      (this.#host.session()?.idle ?? true) &&
       this.#host.drivers().every((driver) => driver.pendingBytes === 0);
   }
 
   /** Takes a message if that needs no waiting. `"full"` and `"limited"` refuse it. */
-  offer(payload: Uint8Array): "taken" | "full" | "limited" {
-    this.#check(payload);
-    if (this.#queue.waiting > 0 || !this.#hasRoom(payload)) {
+  offer(payload: Uint8Array, plan: SendPlan): "taken" | "full" | "limited" {
+    this.#check(payload, plan);
+    if (this.#waiting.size > 0 || !this.#hasRoom(payload)) {
       this.#host.traffic.backpressureEvents++;
+      this.#host.session()?.prompt(this.#host.now());
       return "full";
     }
     if (!this.#takeToken()) return "limited";
-    this.#put(payload);
+    this.#put(payload, plan);
     return "taken";
   }
 
   /** Takes a message as `whenFull` says. */
-  send(payload: Uint8Array, whenFull: WhenFull, signal: AbortSignal | undefined): Promise<void> {
-    const outcome = this.offer(payload);
+  send(
+    payload: Uint8Array,
+    plan: SendPlan,
+    whenFull: WhenFull,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const outcome = this.offer(payload, plan);
     if (outcome === "taken") return DONE;
     // What does not fit costs a token only where it is going to be sent all the same.
     const later = outcome === "full" && (whenFull === "wait" || whenFull === "drop-oldest");
@@ -92,34 +125,49 @@ export class Outgoing {
     }
     switch (whenFull) {
       case "wait":
-        return this.#queue.wait(payload, this.#host.nodeId, signal);
+        return this.#waiting.wait(payload, plan, this.#host.nodeId, signal);
       case "reject":
         return Promise.reject(this.#backpressureError());
       case "drop-newest":
-        this.#drop(payload.slice());
+        this.#drop(reportOf(toMessage(payload, plan)));
+        plan.tracker?.onEnded?.("unsent");
         return DONE;
       case "drop-oldest":
-        this.#makeRoom(payload);
+        this.#makeRoom(payload, plan);
         return DONE;
     }
   }
 
-  /** Resolves when all that was accepted so far has been given to the network. */
+  /** Resolves when all that was accepted so far is acknowledged or, before version 3, written. */
   flush(signal: AbortSignal | undefined): Promise<void> {
-    this.#host.sender()?.flush();
-    return this.idle ? DONE : this.#flushes.wait(signal);
+    const session = this.#host.session();
+    if (session === undefined) {
+      this.#host.sender()?.flush();
+      return this.idle ? DONE : this.#flushes.wait(signal);
+    }
+    // Whoever waits for room was here before.
+    if (this.#waiting.size > 0) return this.#flushes.wait(signal);
+    if (this.idle) return DONE;
+    return this.#flushes.wait(signal, (waiter) => {
+      session.whenAcked(waiter.resolve);
+      session.prompt(this.#host.now());
+    });
   }
 
   /** Moves what waits to the connection, as far as it takes it. */
   pump(): void {
-    const sender = this.#host.sender();
-    if (sender === undefined) return;
-    while (sender.writable) {
-      const payload = this.#queue.shift();
-      if (payload === undefined) break;
-      this.#sendNow(sender, payload);
+    const session = this.#host.session();
+    if (session !== undefined) session.pump(this.#host.now());
+    else this.#pumpSender(this.#host.sender());
+    this.#waiting.admit((payload, plan) => this.#take(payload, plan));
+    this.checkFlushed();
+  }
+
+  /** Something is acknowledged: there may be room. */
+  admit(): void {
+    if (this.#waiting.size > 0) {
+      this.#waiting.admit((payload, plan) => this.#take(payload, plan));
     }
-    this.#queue.admit((payload) => this.#take(payload));
     this.checkFlushed();
   }
 
@@ -130,37 +178,58 @@ export class Outgoing {
 
   /** Reports all that waits as undelivered and turns waiting senders away. */
   fail(error: TransportError): void {
-    for (let p = this.#queue.shift(); p !== undefined; p = this.#queue.shift()) {
-      this.undelivered(p, error.message, "unsent", error);
+    for (const message of this.backlog.filter(() => true)) this.#failOne(message, error);
+    for (const lane of LANES) {
+      for (let m = this.backlog.shift(lane); m !== undefined; m = this.backlog.shift(lane)) {
+        if (isMarker(m)) m.reached();
+      }
     }
-    this.#queue.failWaiting(error);
+    this.#waiting.fail(error);
     this.#flushes.rejectAll(error);
   }
 
   /** Reports one message as undelivered. */
-  undelivered(payload: Uint8Array, why: string, fate: Fate, cause?: TransportError): void {
+  undelivered(message: Reported, why: string, fate: Fate, cause?: TransportError): void {
     const { nodeId, traffic } = this.#host;
     traffic.sendFailures++;
     const code = cause?.code ?? "ConnectionClosed";
-    const message = `Cannot deliver a message to ${nodeId}: ${why}`;
-    const error = new TransportError(code, message, { peer: nodeId, cause });
-    this.#host.onUndelivered(payload, error, fate);
+    const text = `Cannot deliver a message to ${nodeId}: ${why}`;
+    const error = new TransportError(code, text, { peer: nodeId, cause });
+    const { payload, lane, topic } = message;
+    this.#host.onUndelivered({ payload, lane, topic, error, fate });
+  }
+
+  #failOne(message: OutMessage, error: TransportError): void {
+    if (message.kind === KIND.data) {
+      this.undelivered(reportOf(message), error.message, "unsent", error);
+    }
+    message.tracker?.onEnded?.("unsent");
   }
 
   /** What the peer is known not to take is refused before it is accepted. */
-  #check(payload: Uint8Array): void {
-    const negotiated = this.#host.sender()?.negotiated;
-    if (negotiated === undefined) return;
-    const { maxMessageSize, version } = negotiated;
-    const size = payload.length;
+  #check(payload: Uint8Array, { topic, tracker }: SendPlan): void {
+    const session = this.#host.session();
+    const negotiated = session === undefined ? this.#host.sender()?.negotiated : undefined;
     const peer = this.#host.nodeId;
-    if (size > maxMessageSize) {
+    const maxMessageSize = session?.config.maxMessageSize ?? negotiated?.maxMessageSize;
+    const size = payload.length;
+    if (maxMessageSize !== undefined && size > maxMessageSize) {
       const text = `Cannot send: the message has ${size} bytes, the peer takes ${maxMessageSize}`;
       throw new MessageTooLargeError(text, size, maxMessageSize, { peer });
     }
+    if (negotiated === undefined) return;
+    const { version } = negotiated;
     if (size === 0 && version === 1) {
       const text = "Cannot send: a version 1 message cannot be empty";
       throw new TransportError("InvalidFrame", text, { peer });
+    }
+    if (version < 3 && (topic !== undefined || tracker !== undefined)) {
+      const what = topic !== undefined ? "no topics" : "no acknowledgements";
+      const text = `Cannot send: ${peer} speaks version ${version}, which has ${what}`;
+      throw new TransportError("UnsupportedProtocol", text, {
+        peer,
+        recovery: "upgrade the peer to protocol version 3",
+      });
     }
   }
 
@@ -170,60 +239,132 @@ export class Outgoing {
     return false;
   }
 
-  #take(payload: Uint8Array): boolean {
+  #take(payload: Uint8Array, plan: SendPlan): boolean {
     if (!this.#hasRoom(payload)) return false;
-    this.#put(payload);
+    this.#put(payload, plan);
     return true;
   }
 
   #hasRoom(payload: Uint8Array): boolean {
-    const sender = this.#host.sender();
-    if (sender === undefined) return this.#queue.fits(payload.length, 0, 0);
-    if (this.#fits(payload, sender)) return true;
+    if (this.#fits(payload)) return true;
+    if (this.#host.session() !== undefined) return false;
     // A caller that sends much in one turn fills the batch: write it and look again.
-    sender.flush();
-    return this.#fits(payload, sender);
+    this.#host.sender()?.flush();
+    return this.#fits(payload);
   }
 
-  #put(payload: Uint8Array): void {
+  #fits({ length }: Uint8Array): boolean {
+    const { maxPendingMessages, maxPendingBytes } = this.#limits;
+    const { backlog } = this;
+    return backlog.messages + this.#heldMessages < maxPendingMessages &&
+      backlog.bytes + this.#heldBytes + length <= maxPendingBytes;
+  }
+
+  get #heldMessages(): number {
+    const session = this.#host.session();
+    if (session !== undefined) return session.unackedMessages;
+    return this.#host.sender()?.pendingMessages ?? 0;
+  }
+
+  get #heldBytes(): number {
+    const session = this.#host.session();
+    if (session !== undefined) return session.unackedBytes;
+    return this.#host.sender()?.pendingBytes ?? 0;
+  }
+
+  #put(payload: Uint8Array, plan: SendPlan): void {
+    const session = this.#host.session();
+    if (session !== undefined) return this.#putInSession(session, payload, plan);
     const sender = this.#host.sender();
-    if (sender !== undefined && this.#queue.length === 0 && sender.writable) {
-      this.#sendNow(sender, payload);
+    if (sender !== undefined && this.backlog.messages === 0 && sender.writable) {
+      this.#sendNow(sender, toMessage(payload, plan));
+    } else if (plan.atMostOnce && sender === undefined) {
+      this.#host.traffic.messagesLost++;
+      plan.tracker?.onEnded?.("unsent");
     } else {
-      this.#queue.push(payload);
+      this.backlog.push(toMessage(payload.slice(), plan));
     }
   }
 
-  #fits(payload: Uint8Array, sender: Driver): boolean {
-    return this.#queue.fits(payload.length, sender.pendingMessages, sender.pendingBytes);
+  #putInSession(session: Session, payload: Uint8Array, plan: SendPlan): void {
+    const { lane, topic, atMostOnce, tracker } = plan;
+    const now = this.#host.now();
+    if (!session.sendData(lane, topic, payload, atMostOnce, tracker, now)) {
+      if (atMostOnce && session.channels.length === 0) {
+        this.#host.traffic.messagesLost++;
+        return tracker?.onEnded?.("unsent");
+      }
+      this.backlog.push(toMessage(payload.slice(), plan));
+      session.pump(now);
+    }
+    if (tracker !== undefined) session.prompt(now);
+  }
+
+  #pumpSender(sender: Driver | undefined): void {
+    if (sender === undefined) return;
+    for (const lane of LANES) {
+      while (sender.writable) {
+        const message = this.backlog.shift(lane);
+        if (message === undefined) break;
+        if (isMarker(message)) message.reached();
+        else this.#sendNow(sender, message);
+      }
+    }
   }
 
   /** What waited for a connection meets what that connection's peer takes only now. */
-  #sendNow(sender: Driver, payload: Uint8Array): void {
+  #sendNow(sender: Driver, message: OutMessage): void {
     const { version, maxMessageSize } = sender.negotiated!;
-    if (version === 1 && payload.length === 0) {
-      this.undelivered(payload, "a version 1 message cannot be empty", "unsent");
-    } else if (payload.length > maxMessageSize) {
-      this.undelivered(payload, `the peer takes at most ${maxMessageSize} bytes`, "unsent");
-    } else {
-      sender.send(payload);
-    }
+    const { payload } = message;
+    const refusal = message.kind !== KIND.data || message.topic !== undefined ||
+        message.tracker !== undefined
+      ? `it speaks version ${version}, which has only plain messages`
+      : version === 1 && payload.length === 0
+      ? "a version 1 message cannot be empty"
+      : payload.length > maxMessageSize
+      ? `the peer takes at most ${maxMessageSize} bytes`
+      : undefined;
+    if (refusal === undefined) return sender.send(payload);
+    if (message.kind === KIND.data) this.undelivered(reportOf(message), refusal, "unsent");
+    message.tracker?.onEnded?.("unsent");
   }
 
-  #makeRoom(payload: Uint8Array): void {
-    while (!this.#take(payload)) {
-      const oldest = this.#queue.shift();
-      // What the connection holds can't be taken back: then it is the new one that goes.
-      if (oldest === undefined) return this.#drop(payload.slice());
-      this.#drop(oldest);
+  #makeRoom(payload: Uint8Array, plan: SendPlan): void {
+    while (!this.#hasRoom(payload)) {
+      const oldest = this.#dropOldest(plan);
+      if (oldest === undefined) {
+        // Everything that waits is in the connection already: it can't be taken back.
+        this.#drop(reportOf(toMessage(payload, plan)));
+        plan.tracker?.onEnded?.("unsent");
+        return;
+      }
+      this.#drop(reportOf(oldest));
+      oldest.tracker?.onEnded?.("unsent");
     }
+    this.#put(payload, plan);
   }
 
-  #drop(payload: Uint8Array): void {
+  /** The oldest of its own lane, or of the least urgent one, but never one that is more urgent than the new one. */
+  #dropOldest({ lane }: SendPlan): OutMessage | undefined {
+    for (const other of [lane, ...LANES.toReversed()]) {
+      const oldest = other < lane ? undefined : this.backlog.dropOldest(other);
+      if (oldest !== undefined) return oldest;
+    }
+    return undefined;
+  }
+
+  #drop(message: Reported): void {
     const { traffic } = this.#host;
     traffic.messagesDropped++;
     traffic.sendFailures++;
-    this.#host.onUndelivered(payload, this.#backpressureError(), "unsent");
+    const { payload, lane, topic } = message;
+    this.#host.onUndelivered({
+      payload: payload.slice(),
+      lane,
+      topic,
+      error: this.#backpressureError(),
+      fate: "unsent",
+    });
   }
 
   #backpressureError(): BackpressureError {
@@ -239,4 +380,19 @@ export class Outgoing {
     const text = `Cannot send to ${nodeId}: the rate limit is reached, retry in ${retryAfterMs} ms`;
     return new RateLimitedError(text, retryAfterMs, { peer: nodeId });
   }
+}
+
+function toMessage(payload: Uint8Array, plan: SendPlan): OutMessage {
+  const { lane, topic, atMostOnce, tracker } = plan;
+  return { kind: KIND.data, lane, topic, prefix: undefined, payload, atMostOnce, tracker };
+}
+
+const decoder = new TextDecoder();
+
+function reportOf({ payload, lane, topic }: OutMessage): Reported {
+  return {
+    payload,
+    lane: LANE_NAMES[lane],
+    topic: topic === undefined ? undefined : decoder.decode(topic),
+  };
 }

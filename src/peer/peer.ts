@@ -8,19 +8,27 @@
 import { TransportError } from "../errors.ts";
 import type { ResolvedOptions, WhenFull } from "../options.ts";
 import type { Rejection } from "../protocol/connection.ts";
+import type { Negotiated } from "../protocol/handshake.ts";
 import { TokenBucket } from "../protocol/token_bucket.ts";
+import { GOAWAY, KIND, type Lane, LANE_NAMES, type LaneName } from "../protocol/v3/types.ts";
 import type { Environment } from "../runtime/environment.ts";
 import { addTraffic, noTraffic, type PoolStats, type TrafficStats } from "../stats.ts";
 import type { Driver, DriverOwner } from "./driver.ts";
 import type { PeerIdentity } from "./identity.ts";
 import type { Lifecycle } from "./lifecycle.ts";
 import { Pool, type PoolOwner, type PoolSettings } from "./pool.ts";
-import { type Fate, Outgoing } from "./outgoing.ts";
+import { Exchange, type ExchangeHost } from "./exchange.ts";
+import { Outgoing, type Undelivered } from "./outgoing.ts";
+import { PeerSession, PROBE_MS } from "./peer_session.ts";
+import type { SendPlan } from "./send_queue.ts";
 import type { DialAttempt } from "./slot.ts";
 import { DONE, WaiterSet } from "./waiters.ts";
 
 /** Where a peer stands. */
 export type PeerState = "connecting" | "active" | "reconnecting" | "failed" | "closed";
+
+/** Whether a peer answers: "suspect" is late with its answer, "down" has no connection. */
+export type PeerHealth = "up" | "suspect" | "down";
 
 /** What a peer needs of the manager around it. */
 export interface PeerHost {
@@ -30,10 +38,15 @@ export interface PeerHost {
   dial(peer: Peer, attempt: DialAttempt): Promise<void>;
   /** Whether the application's inbox has room. */
   readonly inboxFull: boolean;
-  deliver(peer: Peer, payload: Uint8Array): void;
+  /** A number that is higher than every generation of sessions before it. */
+  nextGeneration(): number;
+  deliver(peer: Peer, payload: Uint8Array, lane: LaneName, topic: string | undefined): void;
+  /** What requests and streams of peers go to. */
+  readonly exchange: ExchangeHost;
   onUp(peer: Peer): void;
   onDown(peer: Peer, error: TransportError | undefined): void;
-  onUndelivered(peer: Peer, payload: Uint8Array, error: TransportError, fate: Fate): void;
+  onHealth(peer: Peer, health: PeerHealth, previous: PeerHealth): void;
+  onUndelivered(peer: Peer, message: Undelivered): void;
   /** One of its connections is gone. */
   onConnectionEnded(peer: Peer, driver: Driver, error: TransportError | undefined): void;
   /** After that, the peer has taken note of it. */
@@ -56,6 +69,9 @@ export class Peer implements DriverOwner, PoolOwner {
   readonly #host: PeerHost;
   readonly #pool: Pool;
   readonly #outgoing: Outgoing;
+  readonly #session: PeerSession;
+  /** Requests and streams. */
+  readonly exchange: Exchange;
   readonly #bucketIn: TokenBucket | undefined;
   readonly #connects = new WaiterSet();
   #state: PeerState = "connecting";
@@ -67,9 +83,16 @@ export class Peer implements DriverOwner, PoolOwner {
   #cancelRateTimer: (() => void) | undefined;
   #cancelAbsence: (() => void) | undefined;
   #failure: TransportError | undefined;
+  #timerAt = Infinity;
+  #cancelTimer: (() => void) | undefined;
+  #cancelResume: (() => void) | undefined;
+  /** Whether the peer said that it is closing. */
+  #closing = false;
+  readonly #suspects = new Set<Driver>();
+  #health: PeerHealth = "down";
 
   /** Makes a peer without connections. */
-  constructor(nodeId: string, host: PeerHost) {
+  constructor(nodeId: string, host: PeerHost, generation: number) {
     const { options, environment } = host;
     this.nodeId = nodeId;
     this.ownNodeId = options.nodeId;
@@ -89,19 +112,66 @@ export class Peer implements DriverOwner, PoolOwner {
       nodeId,
       traffic: this.traffic,
       now: () => environment.now(),
+      session: () => this.#session.current,
       sender: () => this.#pool.sender,
       drivers: () => this.#pool.drivers,
-      onUndelivered: (payload, error, fate) => host.onUndelivered(this, payload, error, fate),
+      onUndelivered: (message) => host.onUndelivered(this, message),
     }, {
       maxPendingMessages: options.maxPendingMessages,
       maxPendingBytes: options.maxPendingBytes,
       bucket: newBucket(),
     });
+    this.#session = this.#newSession(generation);
+    this.exchange = new Exchange(this.nodeId, this.#outgoing.backlog, host.exchange, {
+      now: () => environment.now(),
+      session: () => this.#session.current,
+      onTimer: () => this.#arm(),
+      onFreed: () => this.#outgoing.admit(),
+    });
+  }
+
+  #newSession(generation: number): PeerSession {
+    const { options, environment } = this.#host;
+    return new PeerSession({
+      nodeId: this.nodeId,
+      options,
+      environment,
+      backlog: this.#outgoing.backlog,
+      nextGeneration: () => this.#host.nextGeneration(),
+      wantsMessage: () => this.#wantsNow() && this.#remains.size === 0 && this.#hasToken(),
+      onMessage: (lane, topic, payload) => this.#received(lane, topic, payload),
+      onOther: (received, now) => this.exchange.handle(received, now),
+      checkLoad: (kind) => this.exchange.checkLoad(kind),
+      onSent: (payloadBytes) => {
+        this.traffic.messagesSent++;
+        this.traffic.payloadBytesSent += payloadBytes;
+      },
+      onRoom: () => this.#outgoing.admit(),
+      onBegin: (session, negotiated) => this.exchange.begin(session, negotiated),
+      onEnd: (session, ended, error) => {
+        this.traffic.messagesLost += session.lost;
+        this.traffic.duplicates += session.duplicates;
+        for (const message of ended) {
+          if (message.kind !== KIND.data) continue;
+          const { payload, lane, topic } = message;
+          const reported = { payload, lane: LANE_NAMES[lane], topic };
+          this.#outgoing.undelivered(reported, error.message, "unknown", error);
+        }
+        this.exchange.end(error);
+        this.#outgoing.admit();
+      },
+      onTimer: () => this.#arm(),
+    }, generation);
   }
 
   /** Where it stands. */
   get state(): PeerState {
     return this.#state;
+  }
+
+  /** The protocol version spoken; undefined without a connection. */
+  get version(): number | undefined {
+    return this.#pool.drivers[0]?.negotiated?.version;
   }
 
   /** Usable connections. */
@@ -128,6 +198,9 @@ export class Peer implements DriverOwner, PoolOwner {
   stats(): TrafficStats {
     const sum = { ...this.traffic };
     for (const driver of this.#pool.drivers) addTraffic(sum, driverTraffic(driver));
+    const session = this.#session.current;
+    sum.messagesLost += session?.lost ?? 0;
+    sum.duplicates += session?.duplicates ?? 0;
     return sum;
   }
 
@@ -145,17 +218,27 @@ export class Peer implements DriverOwner, PoolOwner {
   // --- sending ---
 
   /** Takes a message if that needs no waiting. `"full"` and `"limited"` refuse it. */
-  offer(payload: Uint8Array): "taken" | "full" | "limited" {
-    return this.#outgoing.offer(payload);
+  offer(payload: Uint8Array, plan: SendPlan): "taken" | "full" | "limited" {
+    return this.#outgoing.offer(payload, plan);
   }
 
   /** Takes a message as `whenFull` says; throws why the peer was given up. */
-  send(payload: Uint8Array, whenFull: WhenFull, signal: AbortSignal | undefined): Promise<void> {
+  send(
+    payload: Uint8Array,
+    plan: SendPlan,
+    whenFull: WhenFull,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
     if (this.#failure !== undefined) throw this.#failure;
-    return this.#outgoing.send(payload, whenFull, signal);
+    return this.#outgoing.send(payload, plan, whenFull, signal);
   }
 
-  /** Resolves when all that was accepted so far has been given to the network. */
+  /** Why it was given up; undefined where it was not. */
+  get failure(): TransportError | undefined {
+    return this.#failure;
+  }
+
+  /** Resolves when all that was accepted so far is acknowledged or, before version 3, written. */
   flush(signal?: AbortSignal): Promise<void> {
     if (this.#failure !== undefined && !this.#outgoing.idle) return Promise.reject(this.#failure);
     return this.#outgoing.flush(signal);
@@ -203,7 +286,7 @@ export class Peer implements DriverOwner, PoolOwner {
   /** Ends everything: what waits is reported, connections end in order. */
   leave(error: TransportError): void {
     if (this.#state === "closed") return;
-    this.#pool.retireAll(error.message);
+    this.#pool.retireAll(error.message, GOAWAY.closing);
     this.#finish("closed", error);
   }
 
@@ -216,6 +299,106 @@ export class Peer implements DriverOwner, PoolOwner {
   /** No longer dials; connections stay as they are. */
   stopDialing(reason: string): void {
     this.#pool.stop(reason);
+  }
+
+  // --- sessions ---
+
+  /** Whether it answers. */
+  get health(): PeerHealth {
+    return this.#health;
+  }
+
+  /** What our hello says of the session. */
+  claimSession(): ReturnType<PeerSession["claim"]> {
+    return this.#session.claim();
+  }
+
+  /** What our welcome says of it. */
+  offerSession(negotiated: Negotiated): ReturnType<PeerSession["offer"]> {
+    return this.#session.offer(negotiated);
+  }
+
+  /** Whether a hello fits the session. */
+  judgeSession(negotiated: Negotiated, verified: boolean): Rejection | undefined {
+    return this.#session.judge(negotiated, verified);
+  }
+
+  /** Asks every connection for a sign of life: somebody says that they are gone. */
+  probe(): void {
+    const now = this.now();
+    for (const { channel } of this.#pool.drivers) channel?.probe(PROBE_MS, now);
+  }
+
+  #joinSession(driver: Driver): boolean {
+    this.#cancelResume?.();
+    this.#cancelResume = undefined;
+    if (driver.channel === undefined) {
+      this.#session.endByPeer(
+        new TransportError(
+          "ConnectionClosed",
+          `Cannot go on with the session with ${this.nodeId}: it speaks an older version now`,
+          { peer: this.nodeId },
+        ),
+      );
+      return true;
+    }
+    try {
+      this.#session.join(driver);
+      return true;
+    } catch (error) {
+      driver.close(error as TransportError);
+      return false;
+    }
+  }
+
+  /** The last connection is gone: what is not acknowledged is kept for a while. */
+  #awaitResume(): void {
+    const session = this.#session.current;
+    if (session === undefined || this.#pool.drivers.length > 0) return;
+    const error = new TransportError(
+      "ConnectionClosed",
+      `Cannot go on with the session with ${this.nodeId}: ` +
+        (this.#closing ? "the peer has closed it" : "the peer did not come back in time"),
+      { peer: this.nodeId },
+    );
+    if (this.#closing) return this.#session.endByPeer(error);
+    if (this.#state === "closed" || this.#state === "failed") {
+      return this.#session.end(this.#failure ?? error);
+    }
+    this.#cancelResume?.();
+    this.#cancelResume = this.setTimer(this.#host.options.resumeWindowMs, () => {
+      this.#cancelResume = undefined;
+      this.#session.end(error);
+    });
+  }
+
+  #arm(): void {
+    const at = Math.min(this.#session.nextTimeout(), this.exchange.nextTimeout());
+    if (at >= this.#timerAt) return;
+    this.#cancelTimer?.();
+    this.#timerAt = at;
+    this.#cancelTimer = this.setTimer(at - this.now(), () => {
+      this.#timerAt = Infinity;
+      this.#cancelTimer = undefined;
+      const now = this.now();
+      this.#session.handleTimeout(now);
+      this.exchange.handleTimeout(now);
+      this.#arm();
+    });
+  }
+
+  #setHealth(): void {
+    const { drivers } = this.#pool;
+    const usable = drivers.filter((driver) => driver.active);
+    const health = usable.length === 0
+      ? "down"
+      : usable.every((driver) => this.#suspects.has(driver))
+      ? "suspect"
+      : "up";
+    const previous = this.#health;
+    if (health === previous) return;
+    this.#health = health;
+    this.#host.onHealth(this, health, previous);
   }
 
   // --- what the pool tells ---
@@ -248,19 +431,23 @@ export class Peer implements DriverOwner, PoolOwner {
   /** @ignore */
   onUp(driver: Driver): void {
     driver.owner = this;
+    if (this.#state === "closed" || !this.#joinSession(driver)) return;
     this.#cancelAbsence?.();
     this.#cancelAbsence = undefined;
-    if (this.#pool.size > 1 || this.#state === "closed") return;
+    this.#closing = false;
+    if (this.#pool.size > 1) return this.#setHealth();
     if (this.#wasUp) this.traffic.reconnections++;
     this.#wasUp = true;
     this.#state = "active";
     this.#failure = undefined;
     this.#connects.resolveAll();
     this.#host.onUp(this);
+    this.#setHealth();
   }
 
   /** @ignore */
   onDown(error: TransportError | undefined, returning: boolean): void {
+    this.#setHealth();
     if (this.#state !== "active") return;
     this.#state = "reconnecting";
     this.#host.onDown(this, error);
@@ -300,7 +487,7 @@ export class Peer implements DriverOwner, PoolOwner {
     }
     this.#cancelAbsence = this.setTimer(this.#host.options.resumeWindowMs, () => {
       // What it sent and nobody has taken yet is not thrown away with it.
-      if (this.#remains.size > 0) this.#awaitReturn(reason);
+      if (this.#remains.size > 0 || this.#session.hasPast) this.#awaitReturn(reason);
       else this.#finish("closed", reason);
     });
   }
@@ -314,7 +501,13 @@ export class Peer implements DriverOwner, PoolOwner {
     // What a peer that was given up had sent is still delivered, at its rate.
     if (state === "closed") this.#cancelRateTimer?.();
     this.#connects.rejectAll(error);
+    // What connections that end in order still bring to an end is waited for.
+    this.#session.retire();
+    if (this.#pool.drivers.every((driver) => driver.channel === undefined)) {
+      this.#session.end(error);
+    }
     this.#outgoing.fail(error);
+    this.exchange.fail(error);
     if (wasActive) this.#host.onDown(this, error);
     if (state === "closed") this.#host.onGone(this);
   }
@@ -336,7 +529,7 @@ export class Peer implements DriverOwner, PoolOwner {
 
   /** @ignore */
   wantsMessage(driver: Driver): boolean {
-    if (this.#pendingHandlers > 0 || this.#rateHeld || this.#host.inboxFull) return false;
+    if (!this.#wantsNow() || this.#session.hasPast) return false;
     if (this.#remains.size > 0 && !this.#remains.has(driver)) return false;
     return this.#pool.mayDeliver(driver) && this.#hasToken();
   }
@@ -344,17 +537,42 @@ export class Peer implements DriverOwner, PoolOwner {
   /** @ignore */
   onMessage(_: Driver, payload: Uint8Array): void {
     this.#bucketIn?.tryTake(this.now());
-    this.#host.deliver(this, payload);
+    this.#host.deliver(this, payload, "normal", undefined);
+  }
+
+  #received(lane: Lane, topic: string | undefined, payload: Uint8Array): void {
+    this.#bucketIn?.tryTake(this.now());
+    this.traffic.messagesReceived++;
+    this.traffic.payloadBytesReceived += payload.length;
+    this.#host.deliver(this, payload, LANE_NAMES[lane], topic);
+  }
+
+  #wantsNow(): boolean {
+    return this.#pendingHandlers === 0 && !this.#rateHeld && !this.#host.inboxFull;
   }
 
   /** @ignore */
   onWritable(driver: Driver): void {
-    if (driver === this.#pool.sender) this.#outgoing.pump();
+    if (driver === this.#pool.sender || driver.channel !== undefined) this.#outgoing.pump();
   }
 
   /** @ignore */
-  onFlushed(): void {
+  onFlushed(driver: Driver): void {
+    if (driver.channel !== undefined) this.#session.settle(driver);
     this.#outgoing.checkFlushed();
+  }
+
+  /** @ignore */
+  onSuspect(driver: Driver, suspect: boolean): void {
+    if (suspect) this.#suspects.add(driver);
+    else this.#suspects.delete(driver);
+    this.#setHealth();
+  }
+
+  /** @ignore */
+  onGoaway(driver: Driver, code: number): void {
+    if (code === GOAWAY.closing) this.#closing = true;
+    this.#pool.peerEnded(driver);
   }
 
   /** @ignore */
@@ -370,14 +588,25 @@ export class Peer implements DriverOwner, PoolOwner {
   /** @ignore */
   onClosed(driver: Driver, error: TransportError | undefined): void {
     this.#moveCounters(driver);
+    this.#suspects.delete(driver);
+    this.#session.leave(driver);
     if (driver.hasRemains) this.#remains.add(driver);
     const why = error?.message ?? "the connection was closed";
     const { unsent, unknown } = driver.takeUndelivered(error === undefined);
-    for (const payload of unknown) this.#outgoing.undelivered(payload, why, "unknown", error);
-    for (const payload of unsent) this.#outgoing.undelivered(payload, why, "unsent", error);
+    const report = (payload: Uint8Array, fate: "unknown" | "unsent") =>
+      this.#outgoing.undelivered(
+        { payload, lane: "normal", topic: undefined },
+        why,
+        fate,
+        error,
+      );
+    for (const payload of unknown) report(payload, "unknown");
+    for (const payload of unsent) report(payload, "unsent");
     this.#host.onConnectionEnded(this, driver, error);
     this.#pool.closed(driver, error);
-    this.onFlushed();
+    this.#awaitResume();
+    this.#setHealth();
+    this.#outgoing.checkFlushed();
     this.#host.onQuiet(this);
   }
 
@@ -399,6 +628,7 @@ export class Peer implements DriverOwner, PoolOwner {
       if (driver.hasRemains) return;
       this.#remains.delete(driver);
     }
+    this.#session.release();
     for (const driver of this.#pool.drivers) driver.release();
   }
 

@@ -6,6 +6,7 @@
 
 import { HandshakeError, type TransportError } from "../errors.ts";
 import { Backoff } from "../protocol/backoff.ts";
+import { GOAWAY, type GoawayCode } from "../protocol/v3/types.ts";
 import type { Driver } from "./driver.ts";
 import type { Lifecycle } from "./lifecycle.ts";
 import { type DialAttempt, Slot, type SlotOwner } from "./slot.ts";
@@ -108,8 +109,8 @@ export class Pool implements SlotOwner {
   /** Whether messages of this connection may be delivered: those of a connection that ends go first. */
   mayDeliver(driver: Driver): boolean {
     if (this.#retiring.size === 0) return true;
-    for (const { byUs } of this.#retiring.values()) {
-      if (byUs) return this.#retiring.has(driver);
+    for (const { byUs, driver: { channel } } of this.#retiring.values()) {
+      if (byUs && channel === undefined) return this.#retiring.has(driver);
     }
     return true;
   }
@@ -140,10 +141,10 @@ export class Pool implements SlotOwner {
     this.#join({ driver, lifecycle, slot: undefined });
   }
 
-  /** Ends every connection in order. */
-  retireAll(reason: string): void {
+  /** Ends every connection in order; `code` says why to a peer of version 3. */
+  retireAll(reason: string, code: GoawayCode): void {
     this.stop(reason);
-    for (const member of [...this.#active]) this.#retire(member, reason, true);
+    for (const member of [...this.#active]) this.#retire(member, reason, true, code);
   }
 
   /** Closes everything at once. */
@@ -298,7 +299,12 @@ export class Pool implements SlotOwner {
     if (this.reconnects) this.#fill("connection lost");
   }
 
-  #retire(member: Member, reason: string, byUs: boolean): void {
+  #retire(
+    member: Member,
+    reason: string,
+    byUs: boolean,
+    code: GoawayCode = GOAWAY.idle,
+  ): void {
     const index = this.#active.indexOf(member);
     if (index >= 0) this.#active.splice(index, 1);
     this.#retiring.set(member.driver, { ...member, byUs });
@@ -309,7 +315,7 @@ export class Pool implements SlotOwner {
       // The peer reads the old connection to its end before it ends it in turn.
       if (byUs) this.#handover = member.driver;
     }
-    member.driver.end(this.#owner.settings.retireMs);
+    member.driver.end(this.#owner.settings.retireMs, code, reason);
     this.#choose();
     if (this.size === 0) this.#owner.onDown(undefined, this.returning);
   }
@@ -377,7 +383,9 @@ export class Pool implements SlotOwner {
   #choose(): void {
     if (this.#sender !== undefined || this.#handover !== undefined) return;
     const first = this.#owner.ownNodeId < this.#owner.nodeId;
-    this.#sender = first ? this.#active[0]?.driver : this.#active.at(-1)?.driver;
+    // In version 3 the session says which connection takes what.
+    const plain = this.#active.filter(({ driver }) => driver.channel === undefined);
+    this.#sender = first ? plain[0]?.driver : plain.at(-1)?.driver;
     if (this.#sender !== undefined) this.#owner.onSenderChanged();
   }
 }

@@ -7,7 +7,7 @@
 
 import { FrameDecoder } from "../protocol/frame.ts";
 import { decodeBodyV2, type Lz4 } from "../protocol/message.ts";
-import { Fifo } from "./fifo.ts";
+import { Fifo } from "../protocol/fifo.ts";
 
 /** Bytes that are remembered after they have left the process. */
 const TAIL_BYTES = 4_194_304;

@@ -9,7 +9,8 @@ import type { TransportError } from "../errors.ts";
 /** What is returned where there is nothing to wait for. */
 export const DONE: Promise<void> = Promise.resolve();
 
-interface Waiter {
+/** One who waits. */
+export interface Waiter {
   readonly resolve: () => void;
   readonly reject: (reason: unknown) => void;
 }
@@ -23,8 +24,11 @@ export class WaiterSet {
     return this.#waiters.size;
   }
 
-  /** Waits until all are resolved or rejected, or the signal says no. */
-  wait(signal?: AbortSignal): Promise<void> {
+  /**
+   * Waits until all are resolved or rejected, or the signal says no. `begun` may keep the waiter to
+   * settle it alone.
+   */
+  wait(signal?: AbortSignal, begun?: (waiter: Waiter) => void): Promise<void> {
     return new Promise((resolve, reject) => {
       const leave = () => {
         this.#waiters.delete(waiter);
@@ -43,6 +47,7 @@ export class WaiterSet {
       };
       signal?.addEventListener("abort", onAbort, { once: true });
       this.#waiters.add(waiter);
+      begun?.(waiter);
     });
   }
 

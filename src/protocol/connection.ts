@@ -1,5 +1,5 @@
 /**
- * One connection of the protocol, without sockets, timers or clocks: bytes and the time go in by
+ * One connection of the protocol in any version, without sockets, timers or clocks: bytes and the time go in by
  * method, frames and messages come out through the outbox and the sink.
  *
  * @module
@@ -12,9 +12,13 @@ import { type HandshakeConfig, Handshaker, type HandshakeSink } from "./handshak
 export type { Rejection } from "./handshaker.ts";
 import { compressMessage, decodeBodyV2, type Lz4 } from "./message.ts";
 import { Outbox } from "./outbox.ts";
+import { Channel, type ChannelLink } from "./v3/channel.ts";
+import { FrameCodec } from "./v3/frame_codec.ts";
 
 /** Limit of a frame's body before the handshake is complete (docs/protocol.md, section 1). */
 const HANDSHAKE_FRAME_BYTES = 4096;
+/** What the frame of each version may have beyond the largest message: flags; header, prefix, topic. */
+const FRAME_OVERHEAD = { 1: 0, 2: 1, 3: 512 } as const;
 /** A frame that has begun must be whole within this many times the io timeout. */
 const WHOLE_FRAME_FACTOR = 10;
 /**
@@ -33,6 +37,18 @@ export interface ConnectionSink extends HandshakeSink {
   onMessage(payload: Uint8Array): void;
   /** Dialer only: nothing went one of the two ways for a keepalive interval. */
   onSilent(): void;
+  /** Version 3: the peer does not answer, or it does again. */
+  onSuspect(suspect: boolean): void;
+  /** Version 3: the peer starts nothing new here. */
+  onGoaway(code: number): void;
+  /** Version 3: nothing new is begun here, and nothing is under way. */
+  onDrained(): void;
+  /** Version 3: whether the link takes more now. */
+  readonly writable: boolean;
+  /** Version 3: write what is in the outbox. */
+  flush(): void;
+  /** Version 3: write it at the end of this turn. */
+  flushSoon(): void;
   /** The connection can't go on. Said once; what is in the outbox (a reject) may still be sent. */
   onError(error: TransportError): void;
 }
@@ -45,13 +61,21 @@ export interface ConnectionConfig extends HandshakeConfig {
   /** The interval of silence that calls `onSilent`; undefined: never. */
   readonly keepaliveMs: number | undefined;
   readonly lz4: Lz4 | undefined;
+  /** Version 3: the other compression. */
+  readonly zstd: Lz4 | undefined;
+  /** Version 3: which of them to use, where both sides have it. */
+  readonly compressMethod: "lz4" | "zstd";
   /** Messages of at least this many bytes are compressed, where that was negotiated. */
   readonly compressMinSize: number;
+  /** Version 3: the checksum of frames, where it was negotiated. */
+  readonly crc32: (bytes: Uint8Array, seed?: number) => number;
+  /** Version 3: the interval of pings; undefined: only after silence. */
+  readonly healthCheckMs: number | undefined;
 }
 
 type Phase = "handshake" | "open" | "failed";
 
-/** The protocol of one connection, versions 1 and 2. */
+/** The protocol of one connection. */
 export class Connection {
   /** Frames to be written; the owner takes them. */
   readonly outbox: Outbox = new Outbox();
@@ -62,6 +86,7 @@ export class Connection {
   #phase: Phase = "handshake";
   #negotiated: Negotiated | undefined;
   #lz4: Lz4 | undefined;
+  #channel: Channel | undefined;
   #delivering = false;
   #held = false;
   #ended = false;
@@ -85,7 +110,12 @@ export class Connection {
     return this.#negotiated;
   }
 
-  /** Whether `send` may be called. */
+  /** What there is in version 3: sending is up to its session. */
+  get channel(): Channel | undefined {
+    return this.#channel;
+  }
+
+  /** Whether `send` may be called, in versions 1 and 2. */
   get open(): boolean {
     return this.#phase === "open";
   }
@@ -137,6 +167,7 @@ export class Connection {
     if (this.#phase === "failed") return;
     this.#receivedAt = now;
     this.#silenceTold = false;
+    this.#channel?.noteReceived(now);
     this.#decoder.push(chunk);
     this.#advance(now);
   }
@@ -171,7 +202,9 @@ export class Connection {
       case "handshake":
         return this.#config.handshakeDeadline;
       case "open":
-        return minimum(this.#frameDeadline(), this.#silenceDeadline(), this.#goneDeadline());
+        return this.#channel === undefined
+          ? minimum(this.#frameDeadline(), this.#silenceDeadline(), this.#goneDeadline())
+          : minimum(this.#frameDeadline(), this.#channel.nextTimeout());
     }
   }
 
@@ -184,6 +217,11 @@ export class Connection {
     if (this.#phase !== "open") return;
     if (now >= (this.#frameDeadline() ?? Infinity)) {
       return this.#fail(this.#error("Timeout", "a frame that had begun made no progress"));
+    }
+    if (this.#channel !== undefined) {
+      const error = this.#channel.handleTimeout(now);
+      if (error !== undefined) this.#fail(error);
+      return;
     }
     if (now >= (this.#goneDeadline() ?? Infinity)) {
       return this.#fail(this.#error("ConnectionClosed", "the peer has been silent for too long"));
@@ -201,7 +239,7 @@ export class Connection {
     let frames = 0;
     try {
       while (this.#phase !== "failed" && !this.#held) {
-        if (this.#phase === "open" && !this.#sink.wantsMessage()) {
+        if (this.#phase === "open" && !this.#takesMore()) {
           this.#held = true;
           break;
         }
@@ -209,6 +247,7 @@ export class Connection {
         if (body === undefined) break;
         frames++;
         if (this.#phase === "handshake") this.#handleHandshake(body, now);
+        else if (this.#channel !== undefined) this.#channel.handleBody(body, now);
         else this.#handleMessage(body);
       }
     } catch (error) {
@@ -220,6 +259,12 @@ export class Connection {
     if (this.#ended && !this.#held) this.#handleCut();
   }
 
+  /** Versions without acknowledgements have only the socket to push back with. */
+  #takesMore(): boolean {
+    const channel = this.#channel;
+    return channel?.resume ? !channel.blocked : this.#sink.wantsMessage();
+  }
+
   #handleMessage(body: Uint8Array): void {
     const { version, maxMessageSize } = this.#negotiated!;
     const payload = version === 1 ? body : decodeBodyV2(body, this.#lz4, maxMessageSize);
@@ -228,14 +273,44 @@ export class Connection {
 
   #handleHandshake(body: Uint8Array, now: number): void {
     const negotiated = this.#handshaker.handleFrame(body, now);
-    if (negotiated !== undefined) this.#establish(negotiated);
+    if (negotiated !== undefined) this.#establish(negotiated, now);
   }
 
-  #establish(negotiated: Negotiated): void {
+  #newChannel({ capabilities, maxMessageSize }: Negotiated, now: number): Channel {
+    const config = this.#config;
+    const lz4 = capabilities.has("lz4") ? config.lz4 : undefined;
+    const zstd = capabilities.has("zstd") ? config.zstd : undefined;
+    const wanted = config.compressMethod === "zstd" && zstd !== undefined ? "zstd" : undefined;
+    const codec = new FrameCodec({
+      checksum: capabilities.has("checksum"),
+      crc32: config.crc32,
+      lz4,
+      zstd,
+      method: wanted ?? (lz4 !== undefined ? "lz4" : zstd !== undefined ? "zstd" : undefined),
+      compressMinSize: config.compressMinSize,
+      maxMessageSize,
+    });
+    const sink = this.#sink;
+    const link: ChannelLink = {
+      outbox: this.outbox,
+      get writable() {
+        return sink.writable;
+      },
+      flush: () => sink.flush(),
+      flushSoon: () => sink.flushSoon(),
+    };
+    const resume = capabilities.has("resume");
+    const { keepaliveMs, healthCheckMs } = config;
+    return new Channel({ codec, resume, keepaliveMs, healthCheckMs }, link, sink, now);
+  }
+
+  #establish(negotiated: Negotiated, now: number): void {
     this.#negotiated = negotiated;
     this.#phase = "open";
     if (negotiated.capabilities.has("lz4")) this.#lz4 = this.#config.lz4;
-    this.#decoder.maxFrameBytes = negotiated.maxMessageSize + (negotiated.version === 2 ? 1 : 0);
+    const { maxMessageSize, version } = negotiated;
+    this.#decoder.maxFrameBytes = maxMessageSize + FRAME_OVERHEAD[version];
+    if (version === 3) this.#channel = this.#newChannel(negotiated, now);
     this.#sink.onEstablished(negotiated);
   }
 

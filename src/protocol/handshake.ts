@@ -6,14 +6,16 @@
  * @module
  */
 
-export { encodeHello, type Hello, parseHello } from "./hello.ts";
+export { encodeHello, type Hello, type HelloDetails, parseHello } from "./hello.ts";
 export { type JudgeContext, judgeHello, type Verdict } from "./judge_hello.ts";
 export type { Capability, LocalIdentity, Negotiated, ProtocolVersion } from "./negotiate.ts";
+export { acceptWelcome, type AnswerContext } from "./accept_welcome.ts";
+export { encodeReject, lateRejection, type Reject, rejectedBy } from "./reject.ts";
+export type { LaneNumbers, SessionClaim, SessionOffer } from "./session_claim.ts";
 export {
-  acceptWelcome,
-  encodeReject,
+  type Agreement,
   encodeWelcome,
   parseAnswer,
-  type Reject,
   type Welcome,
+  type WelcomeDetails,
 } from "./welcome.ts";

@@ -4,12 +4,18 @@
  * @module
  */
 
-import { HandshakeError } from "../errors.ts";
-import { Fields } from "./fields.ts";
+import { encodeMessage, encodeNonce } from "./encode_message.ts";
+import { readFields } from "./fields.ts";
 import { announcedKeepalive, type LocalIdentity, MAX_KEEPALIVE_MS } from "./negotiate.ts";
+import { readPublicKey } from "./proof.ts";
+import { readClaim, type SessionClaim } from "./session_claim.ts";
+import { readTerms, type SentTerms, termMembers } from "./terms.ts";
 
-/** A hello as it was sent; what is optional there and was not sent is undefined. */
-export interface Hello {
+/**
+ * A hello as it was sent; what is optional there and was not sent is undefined. What belongs to
+ * version 3 is not looked at in the hello of a dialer that doesn't speak it.
+ */
+export interface Hello extends SentTerms {
   /** The highest version the dialer speaks; it may be higher than any we know. */
   readonly protocolVersion: number;
   /** The lowest version it accepts. */
@@ -34,14 +40,21 @@ export interface Hello {
   readonly authToken?: string | undefined;
   /** After how many milliseconds of silence it renews the connection. */
   readonly keepaliveMs?: number | undefined;
+  /** The session it asks to go on with. */
+  readonly session?: SessionClaim | undefined;
+  /** The Ed25519 key that it will prove, in base64. */
+  readonly publicKey?: string | undefined;
 }
 
-/** The largest body of a frame before the handshake is complete. */
-const MAX_BODY_BYTES = 4096;
-const NONCE_BYTES = 16;
-const INCARNATION = /^[0-9a-fA-F]{16}$/;
-/** Base64 of 16 bytes, padded, with the unused bits of the last digit 0. */
-const NONCE = /^[A-Za-z0-9+/]{21}[AQgw]==$/;
+/** What a hello of version 3 says beside who we are. */
+export interface HelloDetails {
+  /** The session to go on with. */
+  readonly claim?: SessionClaim | undefined;
+  /** How many sessions with this peer we have ended by our own decision. */
+  readonly sessionGeneration?: number | undefined;
+  /** The key that we are going to prove, in base64. */
+  readonly publicKey?: string | undefined;
+}
 
 /**
  * The body of the hello's frame.
@@ -49,6 +62,7 @@ const NONCE = /^[A-Za-z0-9+/]{21}[AQgw]==$/;
  * @param expectNodeId Who must answer; undefined takes anybody.
  * @param wallClockMs Milliseconds since the epoch; rounded.
  * @param nonce 16 random bytes.
+ * @param details Left out where version 3 is not spoken.
  * @throws {RangeError} If `nonce` has another length.
  * @throws {HandshakeError} If names and token are too long for a handshake frame (4096 bytes).
  */
@@ -57,12 +71,9 @@ export function encodeHello(
   expectNodeId: string | undefined,
   wallClockMs: number,
   nonce: Uint8Array,
+  details: HelloDetails = {},
 ): Uint8Array {
-  if (nonce.length !== NONCE_BYTES) {
-    throw new RangeError(`Cannot write a hello: the nonce must be 16 bytes, got ${nonce.length}`);
-  }
-  // JSON.stringify leaves out what is undefined.
-  const body = new TextEncoder().encode(JSON.stringify({
+  return encodeMessage("a hello", {
     type: "hello",
     protocol_version: local.maxVersion,
     node_id: local.nodeId,
@@ -73,15 +84,11 @@ export function encodeHello(
     expect_node_id: expectNodeId,
     max_message_size: local.maxMessageSize,
     timestamp: Math.round(wallClockMs),
-    nonce: btoa(String.fromCharCode(...nonce)),
+    nonce: encodeNonce("a hello", nonce),
     auth_token: local.authToken,
     keepalive_ms: announcedKeepalive(local),
-  }));
-  if (body.length <= MAX_BODY_BYTES) return body;
-  throw new HandshakeError(
-    `Cannot write a hello: it has ${body.length} bytes and may have ${MAX_BODY_BYTES}; ` +
-      "shorten the auth token or the cluster name",
-  );
+    ...versionThree(local, details),
+  });
 }
 
 /**
@@ -91,7 +98,7 @@ export function encodeHello(
  * nothing of the body.
  */
 export function parseHello(body: Uint8Array): Hello {
-  const fields = new Fields("the hello", body);
+  const fields = readFields("the hello", body);
   if (fields.text("type") !== "hello") throw fields.wrong("type", '"hello"');
   const protocolVersion = fields.required(
     "protocol_version",
@@ -106,14 +113,28 @@ export function parseHello(body: Uint8Array): Hello {
     minProtocolVersion,
     nodeId: fields.nodeId(),
     capabilities: fields.capabilities(),
-    // Digits of another case are the same incarnation, not a restarted node.
-    incarnation: fields.match("incarnation", INCARNATION, "16 hex digits")?.toLowerCase(),
+    incarnation: fields.incarnation(),
     clusterName: fields.text("cluster_name") ?? "",
     expectNodeId: fields.text("expect_node_id"),
     maxMessageSize: fields.integer("max_message_size", 1),
     timestamp: fields.integer("timestamp", 0),
-    nonce: fields.match("nonce", NONCE, "base64 of 16 bytes"),
+    nonce: fields.nonce(),
     authToken: fields.text("auth_token"),
     keepaliveMs: fields.integer("keepalive_ms", 1, MAX_KEEPALIVE_MS),
+    session: protocolVersion < 3 ? undefined : readClaim(fields),
+    ...readTerms(protocolVersion, fields),
+    publicKey: protocolVersion < 3 ? undefined : readPublicKey(fields),
+  };
+}
+
+function versionThree(
+  local: LocalIdentity,
+  { claim, sessionGeneration, publicKey }: HelloDetails,
+): Record<string, unknown> {
+  if (local.maxVersion < 3) return {};
+  return {
+    session: claim === undefined ? undefined : { id: claim.id, received: claim.received },
+    ...termMembers(local.maxVersion, local, sessionGeneration),
+    public_key: publicKey,
   };
 }

@@ -11,17 +11,23 @@ import {
   commonCapabilities,
   type LocalIdentity,
   type Negotiated,
+  type ProtocolVersion,
   smallerSize,
 } from "./negotiate.ts";
 import type { ReplayWindow } from "./replay.ts";
 import { equalSecrets } from "./secret.ts";
+import { peerTerms } from "./terms.ts";
 
 /** What judging a hello needs beside the hello and ourselves. */
 export interface JudgeContext {
   /** Our wall clock, milliseconds since the epoch. */
   readonly wallClockMs: number;
-  /** The hellos seen lately; one that is accepted is added. */
-  readonly replay: ReplayWindow;
+  /**
+   * The hellos seen lately; one that is accepted is added. Undefined where the dialer has to prove
+   * a key: the fresh nonce of the welcome keeps a hello from being used twice, and nobody may fill
+   * the window under the name of a node without being it.
+   */
+  readonly replay: ReplayWindow | undefined;
 }
 
 /** What was agreed on, or why the dialer is turned away: a code, and a reason without secrets. */
@@ -48,16 +54,23 @@ export function judgeHello(hello: Hello, local: LocalIdentity, context: JudgeCon
   }
   const refusal = judgeNames(hello, local) ?? judgeToken(hello, local) ??
     judgeTime(hello, local, context);
-  if (refusal !== undefined) return refusal;
+  return refusal ?? { accept: agreement(hello, local, version) };
+}
+
+function agreement(hello: Hello, local: LocalIdentity, version: ProtocolVersion): Negotiated {
+  const capabilities = commonCapabilities(version, local.capabilities, hello.capabilities);
+  const maxMessageSize = smallerSize(local.maxMessageSize, hello.maxMessageSize);
   return {
-    accept: {
-      nodeId: hello.nodeId,
-      version,
-      capabilities: commonCapabilities(local.capabilities, hello.capabilities),
-      maxMessageSize: smallerSize(local.maxMessageSize, hello.maxMessageSize),
-      incarnation: hello.incarnation,
-      keepaliveMs: hello.keepaliveMs,
-    },
+    nodeId: hello.nodeId,
+    version,
+    capabilities,
+    maxMessageSize,
+    incarnation: hello.incarnation,
+    keepaliveMs: hello.keepaliveMs,
+    ...peerTerms(version, hello, maxMessageSize),
+    claim: capabilities.has("resume") ? hello.session : undefined,
+    session: undefined,
+    publicKey: undefined,
   };
 }
 
@@ -91,7 +104,8 @@ function judgeTime(
   if (!(Math.abs(timestamp - wallClockMs) <= maxClockSkewMs)) {
     return reject("STALE_TIMESTAMP", `the clocks differ by more than ${maxClockSkewMs} ms`);
   }
-  if (nonce !== undefined && !replay.admit(nodeId, timestamp, nonce, wallClockMs)) {
+  if (nonce === undefined || replay === undefined) return undefined;
+  if (!replay.admit(nodeId, timestamp, nonce, wallClockMs)) {
     return reject("REPLAYED", "this hello, or one as old as it, was seen before");
   }
   return undefined;

@@ -4,14 +4,20 @@
  * @module
  */
 
-/** A feature that is used where both sides have it. Names we don't know are ignored. */
-export type Capability = "lz4";
+import type { SessionClaim, SessionOffer } from "./session_claim.ts";
+import type { OwnTerms, PeerTerms } from "./terms.ts";
+
+/**
+ * A feature that is used where both sides have it. Names we don't know are ignored. Versions 1 and
+ * 2 have `lz4` only.
+ */
+export type Capability = "lz4" | "zstd" | "checksum" | "resume" | "streams" | "signed";
 
 /** A protocol version that is built. */
-export type ProtocolVersion = 1 | 2;
+export type ProtocolVersion = 1 | 2 | 3;
 
 /** What an endpoint says of itself in every handshake. */
-export interface LocalIdentity {
+export interface LocalIdentity extends OwnTerms {
   /** Our node id. */
   readonly nodeId: string;
   /** Must be equal on both sides; "" where none is configured. */
@@ -34,8 +40,8 @@ export interface LocalIdentity {
   readonly keepaliveMs: number | undefined;
 }
 
-/** What both sides agreed on. */
-export interface Negotiated {
+/** What both sides agreed on, and what the peer said of itself. */
+export interface Negotiated extends PeerTerms {
   /** The peer's node id. */
   readonly nodeId: string;
   /** The protocol version spoken from here on. */
@@ -44,10 +50,22 @@ export interface Negotiated {
   readonly capabilities: ReadonlySet<Capability>;
   /** The largest message in bytes, both ways. */
   readonly maxMessageSize: number;
-  /** The peer's incarnation, lower-case; undefined where it didn't say. */
+  /**
+   * The peer's incarnation, lower-case; undefined where it didn't say. A listener of version 1 or 2
+   * never does.
+   */
   readonly incarnation: string | undefined;
   /** After how many milliseconds of silence the dialer renews the connection; undefined: never. */
   readonly keepaliveMs: number | undefined;
+  /** The session that the dialer asked to go on with, where `resume` is agreed on. Listener only. */
+  readonly claim: SessionClaim | undefined;
+  /** The session of this connection: what the welcome says, where `resume` is agreed on. */
+  readonly session: SessionOffer | undefined;
+  /**
+   * The peer's Ed25519 key in base64, once the peer has proved that it holds it and where it is
+   * listed for its node id.
+   */
+  readonly publicKey: string | undefined;
 }
 
 /** A range of protocol versions, both ends included. */
@@ -71,15 +89,20 @@ export function chooseVersion(
 ): ProtocolVersion | undefined {
   const version = Math.min(ours.max, theirs.max);
   if (version < ours.min || version < theirs.min) return undefined;
-  return version === 1 || version === 2 ? version : undefined;
+  return version === 1 || version === 2 || version === 3 ? version : undefined;
 }
 
-/** Those of our capabilities that the other side named too. */
+/** Those of our capabilities that the other side named too, and that the version has. */
 export function commonCapabilities(
+  version: ProtocolVersion,
   ours: readonly Capability[],
   theirs: readonly string[],
 ): ReadonlySet<Capability> {
-  return new Set(ours.filter((capability) => theirs.includes(capability)));
+  return new Set(
+    ours.filter((capability) =>
+      theirs.includes(capability) && (version === 3 || capability === "lz4")
+    ),
+  );
 }
 
 /** The smaller of both sizes; ours where the other side did not say. */

@@ -8,6 +8,8 @@
 const HEADER_BYTES = 4;
 /** A frame's header and the flags of version 2. */
 const OVERHEAD_BYTES = 5;
+/** Flags and message id of version 3. */
+const V3_HEAD_BYTES = 10;
 /** A batch buffer starts this large and doubles; most turns send little. */
 const FIRST_BUFFER_BYTES = 1024;
 /** From this size on, batches get buffers of one size, which can be used again. */
@@ -16,6 +18,7 @@ const BUSY_BYTES = 16_384;
 const BUSY_BUFFER_BYTES = 135_168;
 /** Buffers kept for the next batches. */
 const MAX_SPARE_BUFFERS = 2;
+const NO_BYTES: Uint8Array = new Uint8Array(0);
 
 /** Gathers frames of every version until they are taken as one chunk. */
 export class Outbox {
@@ -69,6 +72,47 @@ export class Outbox {
     this.#messages++;
   }
 
+  /** Adds frames that are encoded already, lengths included, as they are. */
+  addRaw(frames: Uint8Array): void {
+    if (frames.length === 0) return;
+    this.#room(this.#length + frames.length).set(frames, this.#length);
+    this.#length += frames.length;
+  }
+
+  /**
+   * Begins a version 3 frame: length, flags and message id. The caller fills the rest through
+   * {@linkcode buffer}, and counts messages itself.
+   *
+   * @param restBytes What follows the id: the payload and, where there is one, the checksum.
+   * @returns Where in the buffer that goes.
+   */
+  beginV3(flags: number, idHigh: number, idLow: number, restBytes: number): number {
+    const at = this.#header(V3_HEAD_BYTES + restBytes);
+    const buffer = this.#buffer!;
+    buffer[at] = flags >>> 8;
+    buffer[at + 1] = flags;
+    buffer[at + 2] = idHigh >>> 24;
+    buffer[at + 3] = idHigh >>> 16;
+    buffer[at + 4] = idHigh >>> 8;
+    buffer[at + 5] = idHigh;
+    buffer[at + 6] = idLow >>> 24;
+    buffer[at + 7] = idLow >>> 16;
+    buffer[at + 8] = idLow >>> 8;
+    buffer[at + 9] = idLow;
+    return at + V3_HEAD_BYTES;
+  }
+
+  /** Makes the frame that was added last shorter. Its body begins at `bodyAt`. */
+  shorten(bodyAt: number, bodyLength: number): void {
+    this.#length = bodyAt + bodyLength;
+    writeLength(this.#buffer!, bodyAt - HEADER_BYTES, bodyLength);
+  }
+
+  /** What is being filled. It is another one as soon as anything is added or taken. */
+  get buffer(): Uint8Array {
+    return this.#buffer ?? NO_BYTES;
+  }
+
   /** Hands over everything gathered as one chunk, which the outbox never touches again. */
   take(): Uint8Array | undefined {
     if (this.#length === 0) return undefined;
@@ -86,14 +130,15 @@ export class Outbox {
   #header(bodyLength: number): number {
     const at = this.#length;
     const end = at + HEADER_BYTES + bodyLength;
-    let buffer = this.#buffer;
-    if (buffer === undefined || end > buffer.length) buffer = this.#grow(end);
-    buffer[at] = bodyLength >>> 24;
-    buffer[at + 1] = bodyLength >>> 16;
-    buffer[at + 2] = bodyLength >>> 8;
-    buffer[at + 3] = bodyLength;
+    writeLength(this.#room(end), at, bodyLength);
     this.#length = end;
     return at + HEADER_BYTES;
+  }
+
+  /** The buffer, with room for at least `end` bytes. */
+  #room(end: number): Uint8Array {
+    const buffer = this.#buffer;
+    return buffer === undefined || end > buffer.length ? this.#grow(end) : buffer;
   }
 
   #grow(needed: number): Uint8Array {
@@ -107,4 +152,11 @@ export class Outbox {
     this.#buffer = buffer;
     return buffer;
   }
+}
+
+function writeLength(buffer: Uint8Array, at: number, length: number): void {
+  buffer[at] = length >>> 24;
+  buffer[at + 1] = length >>> 16;
+  buffer[at + 2] = length >>> 8;
+  buffer[at + 3] = length;
 }

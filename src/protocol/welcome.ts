@@ -4,21 +4,19 @@
  * @module
  */
 
-import { HandshakeError, type RejectCode, TransportError } from "../errors.ts";
-import { Fields } from "./fields.ts";
-import {
-  announcedKeepalive,
-  type Capability,
-  chooseVersion,
-  commonCapabilities,
-  type LocalIdentity,
-  type Negotiated,
-  smallerSize,
-} from "./negotiate.ts";
-import { quote } from "./text.ts";
+import { encodeMessage, encodeNonce } from "./encode_message.ts";
+import { type Fields, readFields } from "./fields.ts";
+import type { LocalIdentity, Negotiated } from "./negotiate.ts";
+import { readPublicKey, readSignature, SIGNATURE_MEMBER_BYTES } from "./proof.ts";
+import { readReject, type Reject } from "./reject.ts";
+import { readOffer, type SessionOffer } from "./session_claim.ts";
+import { type PeerTerms, readTerms, type SentTerms, termMembers } from "./terms.ts";
 
-/** A listener lets us in. */
-export interface Welcome {
+/**
+ * A listener lets us in. What belongs to version 3 is not looked at where it chose another; of that,
+ * what it didn't send is undefined.
+ */
+export interface Welcome extends SentTerms {
   /** Tells it from a {@linkcode Reject}. */
   readonly type: "welcome";
   /** The version it chose. */
@@ -29,54 +27,67 @@ export interface Welcome {
   readonly capabilities: readonly string[];
   /** The largest message in bytes; undefined where it didn't say. */
   readonly maxMessageSize: number | undefined;
+  /** 16 lower-case hex digits, random per process start. */
+  readonly incarnation?: string | undefined;
+  /** Must be equal on both sides. */
+  readonly clusterName?: string | undefined;
+  /** Its wall clock, milliseconds since the epoch. */
+  readonly timestamp?: number | undefined;
+  /** The session of this connection. */
+  readonly session?: SessionOffer | undefined;
+  /** Its Ed25519 key in base64; there is a signature with it. */
+  readonly publicKey?: string | undefined;
+  /** Its proof in base64. */
+  readonly signature?: string | undefined;
 }
 
-/** A listener turns us away. */
-export interface Reject {
-  /** Tells it from a {@linkcode Welcome}. */
-  readonly type: "reject";
-  /** Its code; undefined where it is none that we know. */
-  readonly code: RejectCode | undefined;
-  /** Its code for people: as it is where we know it, else quoted, escaped and cut. */
-  readonly shownCode: string;
-  /** Its reason, exactly as sent: quote it before it is shown. "" where it gave none. */
-  readonly reason: string;
+/** What a welcome of version 3 says beside what was agreed on. */
+export interface WelcomeDetails {
+  /** Our wall clock, milliseconds since the epoch; rounded. */
+  readonly wallClockMs: number;
+  /** 16 random bytes. */
+  readonly nonce: Uint8Array;
+  /** How many sessions with this peer we have ended by our own decision. */
+  readonly sessionGeneration?: number | undefined;
+  /** Our key in base64: the signature of the welcome is to follow. */
+  readonly publicKey?: string | undefined;
 }
 
-/** The longest reason we send, in characters. */
-const MAX_REASON_CHARS = 200;
-
-const REJECT_CODES: { readonly [C in RejectCode]: true } = {
-  VERSION_MISMATCH: true,
-  CLUSTER_MISMATCH: true,
-  NODE_ID_MISMATCH: true,
-  DUPLICATE_NODE_ID: true,
-  AUTH_FAILED: true,
-  STALE_TIMESTAMP: true,
-  REPLAYED: true,
-  IDENTITY_REQUIRED: true,
-  TOO_MANY_CONNECTIONS: true,
-  SHUTTING_DOWN: true,
-  MALFORMED: true,
-};
-
-/** The body of the welcome's frame, for what the hello was judged to allow. */
-export function encodeWelcome(negotiated: Negotiated, local: LocalIdentity): Uint8Array {
-  return encode({
-    type: "welcome",
-    protocol_version: negotiated.version,
-    node_id: local.nodeId,
-    capabilities: [...negotiated.capabilities],
-    max_message_size: negotiated.maxMessageSize,
-  });
-}
+/** An agreement, as far as a welcome says it: what the peer said of itself is not repeated. */
+export type Agreement =
+  & Pick<Negotiated, "version" | "capabilities" | "maxMessageSize">
+  & Partial<Omit<Negotiated, keyof PeerTerms>>;
 
 /**
- * The body of the reject's frame. Everything but printable ASCII in the reason is escaped, and the
- * result cut to 200 characters. The caller keeps secrets out of it.
+ * The body of the welcome's frame, for what the hello was judged to allow.
+ *
+ * @param details Version 3 only.
+ * @throws {HandshakeError} If it is too long for a handshake frame (4096 bytes).
  */
-export function encodeReject(code: RejectCode, reason: string): Uint8Array {
-  return encode({ type: "reject", code, reason: printable(reason) });
+export function encodeWelcome(
+  agreement: Agreement,
+  local: LocalIdentity,
+  details?: WelcomeDetails,
+): Uint8Array {
+  const members = {
+    type: "welcome",
+    protocol_version: agreement.version,
+    node_id: local.nodeId,
+    capabilities: [...agreement.capabilities],
+    max_message_size: agreement.maxMessageSize,
+  };
+  if (agreement.version < 3 || details === undefined) return encodeMessage("a welcome", members);
+  const { wallClockMs, nonce, sessionGeneration, publicKey } = details;
+  return encodeMessage("a welcome", {
+    ...members,
+    incarnation: local.incarnation,
+    cluster_name: local.clusterName,
+    timestamp: Math.round(wallClockMs),
+    nonce: encodeNonce("a welcome", nonce),
+    session: sessionMember(agreement.session),
+    ...termMembers(agreement.version, local, sessionGeneration),
+    public_key: publicKey,
+  }, publicKey === undefined ? 0 : SIGNATURE_MEMBER_BYTES);
 }
 
 /**
@@ -85,7 +96,7 @@ export function encodeReject(code: RejectCode, reason: string): Uint8Array {
  * @throws {HandshakeError} With `rejectCode` "MALFORMED" if it is neither welcome nor reject.
  */
 export function parseAnswer(body: Uint8Array): Welcome | Reject {
-  const fields = new Fields("the listener's answer", body);
+  const fields = readFields("the listener's answer", body);
   switch (fields.text("type")) {
     case "welcome":
       return readWelcome(fields);
@@ -96,110 +107,39 @@ export function parseAnswer(body: Uint8Array): Welcome | Reject {
   }
 }
 
-/**
- * Holds a welcome against what we offered.
- *
- * @param expectNodeId Who must answer; undefined takes anybody but ourselves.
- * @throws {TransportError} "IdentityMismatch" if somebody else answered.
- * @throws {HandshakeError} If the listener chose what we did not offer.
- */
-export function acceptWelcome(
-  welcome: Welcome,
-  local: LocalIdentity,
-  expectNodeId: string | undefined,
-): Negotiated {
-  checkNodeId(welcome.nodeId, local, expectNodeId);
-  const { protocolVersion: chosen, maxMessageSize } = welcome;
-  const ours = { min: local.minVersion, max: local.maxVersion };
-  const version = chooseVersion(ours, { min: chosen, max: chosen });
-  if (version === undefined) {
-    throw refuse(welcome, `it chose version ${chosen}, we speak ${ours.min} to ${ours.max}`);
-  }
-  if (maxMessageSize !== undefined && maxMessageSize < 1) {
-    throw refuse(welcome, `it allows messages of ${maxMessageSize} bytes`);
-  }
-  return {
-    nodeId: welcome.nodeId,
-    version,
-    capabilities: agreedCapabilities(welcome, local),
-    maxMessageSize: smallerSize(local.maxMessageSize, maxMessageSize),
-    incarnation: undefined,
-    keepaliveMs: announcedKeepalive(local),
-  };
-}
-
 function readWelcome(fields: Fields): Welcome {
+  const version = fields.required("protocol_version", fields.integer("protocol_version", 1));
   return {
     type: "welcome",
-    protocolVersion: fields.required("protocol_version", fields.integer("protocol_version", 1)),
+    protocolVersion: version,
     nodeId: fields.nodeId(),
     capabilities: fields.capabilities(),
     maxMessageSize: fields.integer("max_message_size", 0),
+    ...readTerms(version, fields),
+    ...(version < 3 ? {} : readVersionThree(fields)),
   };
 }
 
-function readReject(fields: Fields): Reject {
-  const code = fields.required("code", fields.text("code"));
-  const known = isRejectCode(code);
+function readVersionThree(fields: Fields): Partial<Welcome> {
+  // Makes each welcome another one; what it is says nothing to us.
+  fields.nonce();
+  const publicKey = readPublicKey(fields);
+  const signature = readSignature(fields);
+  // One without the other proves nothing.
+  if (signature !== undefined) fields.required("public_key", publicKey);
+  if (publicKey !== undefined) fields.required("signature", signature);
   return {
-    type: "reject",
-    code: known ? code : undefined,
-    shownCode: known ? code : quote(code),
-    reason: fields.text("reason") ?? "",
+    incarnation: fields.incarnation(),
+    clusterName: fields.text("cluster_name"),
+    timestamp: fields.integer("timestamp", 0),
+    session: readOffer(fields),
+    publicKey,
+    signature,
   };
 }
 
-function isRejectCode(code: string): code is RejectCode {
-  return Object.hasOwn(REJECT_CODES, code);
-}
-
-function checkNodeId(
-  nodeId: string,
-  local: LocalIdentity,
-  expectNodeId: string | undefined,
-): void {
-  if (expectNodeId !== undefined && nodeId !== expectNodeId) {
-    throw new TransportError(
-      "IdentityMismatch",
-      `Cannot connect to ${quote(expectNodeId)}: ${quote(nodeId)} answered`,
-      { peer: expectNodeId },
-    );
-  }
-  if (nodeId === local.nodeId) {
-    throw new HandshakeError(
-      `Cannot connect to ${quote(nodeId)}: that is our own node id`,
-      "DUPLICATE_NODE_ID",
-      { peer: nodeId },
-    );
-  }
-}
-
-/** A listener may leave out what it can't do, but not add what we did not offer. */
-function agreedCapabilities(welcome: Welcome, local: LocalIdentity): ReadonlySet<Capability> {
-  const offered: readonly string[] = local.capabilities;
-  const foreign = welcome.capabilities.find((capability) => !offered.includes(capability));
-  if (foreign !== undefined) {
-    throw refuse(welcome, `it chose the capability ${quote(foreign)}, which we did not offer`);
-  }
-  return commonCapabilities(local.capabilities, welcome.capabilities);
-}
-
-function refuse({ nodeId }: Welcome, problem: string): HandshakeError {
-  return new HandshakeError(`Cannot connect to ${quote(nodeId)}: ${problem}`, undefined, {
-    peer: nodeId,
-  });
-}
-
-function printable(reason: string): string {
-  // Cut before, too: a reason may come from anywhere and have any length.
-  const escaped = reason.slice(0, MAX_REASON_CHARS + 1).replace(
-    /[^ -~]/g,
-    (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`,
-  );
-  if (escaped.length <= MAX_REASON_CHARS) return escaped;
-  return `${escaped.slice(0, MAX_REASON_CHARS - 3)}...`;
-}
-
-function encode(message: Record<string, unknown>): Uint8Array {
-  return new TextEncoder().encode(JSON.stringify(message));
+function sessionMember(session: SessionOffer | undefined): Record<string, unknown> | undefined {
+  if (session === undefined) return undefined;
+  const { id, resumed, received } = session;
+  return { id, resumed, received };
 }

@@ -7,10 +7,13 @@
 import fc from "fast-check";
 import type {
   EndpointOptions,
+  IdentityOptions,
   PeerAddress,
   RateLimitOptions,
   RateLimitPreset,
+  SigningOptions,
   TlsOptions,
+  TrustedKeys,
 } from "../../src/options.ts";
 
 const MAX_MS = 2 ** 31 - 1;
@@ -80,6 +83,43 @@ const reconnect = fc.record({
   jitter: real(0, 1),
 }, { requiredKeys: [] });
 
+/** A table by names, with those that could reach a prototype among them. */
+function table<T>(value: fc.Arbitrary<T>): fc.Arbitrary<Record<string, T>> {
+  const key = fc.oneof(
+    nodeId,
+    fc.constantFrom("__proto__", "constructor", "nodeId", "did:key:z6Mk"),
+  );
+  return fc.uniqueArray(fc.tuple(key, value), { maxLength: 3, selector: ([key]) => key })
+    .map((entries) => Object.fromEntries(entries));
+}
+
+const publicKey = fc.uint8Array({ minLength: 32, maxLength: 32 })
+  .map((bytes) => btoa(String.fromCharCode(...bytes)));
+const trustedKeys: fc.Arbitrary<TrustedKeys> = table(
+  fc.oneof(publicKey, fc.array(publicKey, { minLength: 1, maxLength: 3 })),
+);
+const privateKey = fc.oneof(fc.constant({ privateKey: PEM }), fc.record({ privateKeyPath: path }));
+
+const identity: fc.Arbitrary<IdentityOptions> = fc.tuple(
+  fc.oneof(fc.constant({}), privateKey),
+  fc.record({ trustedKeys }, { requiredKeys: [] }),
+).map(([key, keys]) => ({ ...key, ...keys }));
+
+const signing: fc.Arbitrary<SigningOptions> = fc.tuple(
+  privateKey,
+  fc.record({ trustedKeys, maxAgeMs: delay }, { requiredKeys: ["trustedKeys"] }),
+).map(([key, rest]) => ({ ...key, ...rest }));
+
+const pool = fc.record({
+  strategy: fc.constantFrom("first-available", "round-robin", "least-loaded"),
+  minConnections: fc.constant(1),
+  idleTimeoutMs: delayOrZero,
+  maxLifetimeMs: delayOrZero,
+  healthCheckIntervalMs: delayOrZero,
+  maxConns: fc.integer({ min: 1, max: 1_000_000 }),
+  maxIdle: fc.integer({ min: 0, max: 1_000_000 }),
+}, { requiredKeys: [] });
+
 /** Any options that an endpoint accepts, without an environment. */
 export const validOptions: fc.Arbitrary<EndpointOptions> = fc.record({
   nodeId,
@@ -100,7 +140,7 @@ export const validOptions: fc.Arbitrary<EndpointOptions> = fc.record({
   maxClockSkewMs: delayOrZero,
   compression: fc.record({
     enabled: fc.boolean(),
-    method: fc.constant("lz4"),
+    method: fc.constantFrom("lz4", "zstd"),
     minSize: fc.integer({ min: 0, max: 2 ** 30 }),
   }, { requiredKeys: [] }),
   rateLimit,
@@ -109,4 +149,19 @@ export const validOptions: fc.Arbitrary<EndpointOptions> = fc.record({
   authToken: text(1, 200),
   maxConnections: fc.integer({ min: 1, max: 1_000_000 }),
   maxConnectionsPerHost: fc.integer({ min: 1, max: 1_000_000 }),
+  minProtocolVersion: fc.integer({ min: 1, max: 2 }),
+  maxProtocolVersion: fc.integer({ min: 2, max: 3 }),
+  delivery: fc.constantFrom("resume", "at-most-once"),
+  features: fc.array(nodeId, { maxLength: 10 }),
+  receiveWindow: fc.integer({ min: 65_536, max: Number.MAX_SAFE_INTEGER }),
+  batchDelayMs: real(0, 1000),
+  checksum: fc.constantFrom("auto", "always", "never"),
+  maxStreams: fc.integer({ min: 0, max: 65_535 }),
+  maxRequests: fc.integer({ min: 0, max: 1_000_000 }),
+  requestTimeoutMs: delay,
+  pool,
+  identity,
+  signing,
+  routes: table(peer),
+  defaultRoute: peer,
 }, { requiredKeys: ["nodeId"] });

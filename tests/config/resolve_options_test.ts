@@ -71,16 +71,49 @@ describe("defaults", () => {
     authToken: undefined,
     maxConnections: 1024,
     maxConnectionsPerHost: 64,
+    minProtocolVersion: 1,
+    maxProtocolVersion: 3,
+    delivery: "resume",
+    features: [],
+    batchDelayMs: 0,
+    checksum: "auto",
+    maxStreams: 256,
+    maxRequests: 256,
+    requestTimeoutMs: 30000,
+    pool: {
+      strategy: "first-available",
+      minConnections: 1,
+      idleTimeoutMs: 90000,
+      maxLifetimeMs: 0,
+      healthCheckIntervalMs: 10000,
+      maxConns: 1000,
+      maxIdle: 100,
+    },
+    identity: undefined,
+    routes: {},
+    defaultRoute: undefined,
   };
 
   it("are those of the design", () => {
     const tls = { requireClientAuth: false, nodeIdVerification: "None" };
-    assert.deepStrictEqual({ ...DEFAULT_OPTIONS }, { ...DESIGN, tls });
+    const signing = { maxAgeMs: 300000 };
+    const expected = { ...DESIGN, tls, signing, receiveWindow: undefined };
+    assert.deepStrictEqual({ ...DEFAULT_OPTIONS }, expected);
     assert.ok(isDeepFrozen(DEFAULT_OPTIONS));
   });
 
   it("fill in everything but the node id", () => {
-    assert.deepStrictEqual({ ...resolve({}) }, { nodeId: "node1", ...DESIGN, tls: undefined });
+    const off = { tls: undefined, signing: undefined };
+    // 16 MiB, the default message, and 65,536 beside it.
+    const expected = { nodeId: "node1", ...DESIGN, ...off, receiveWindow: 16842752 };
+    assert.deepStrictEqual({ ...resolve({}) }, expected);
+  });
+
+  it("let the receive window follow the largest message, from 16 MiB up", () => {
+    assert.equal(resolve({ maxMessageSize: 1 }).receiveWindow, 16777216);
+    assert.equal(resolve({ maxMessageSize: 16711680 }).receiveWindow, 16777216);
+    assert.equal(resolve({ maxMessageSize: 16711681 }).receiveWindow, 16777217);
+    assert.equal(resolve({ receiveWindow: 65536 }).receiveWindow, 65536);
   });
 
   it("fill in the rest of an inner object", () => {
@@ -175,6 +208,16 @@ describe("numbers", () => {
     ["compression.minSize", 0, 1073741824],
     ["reconnect.maxAttempts", 1, Number.MAX_SAFE_INTEGER],
     ["rateLimit.bucketSize", 1, Number.MAX_SAFE_INTEGER],
+    ["minProtocolVersion", 1, 3],
+    ["receiveWindow", 65536, Number.MAX_SAFE_INTEGER],
+    ["maxStreams", 0, 65535],
+    ["maxRequests", 0, 1_000_000],
+    ["requestTimeoutMs", 1, MAX_MS],
+    ["pool.idleTimeoutMs", 0, MAX_MS],
+    ["pool.maxLifetimeMs", 0, MAX_MS],
+    ["pool.healthCheckIntervalMs", 0, MAX_MS],
+    ["pool.maxConns", 1, 1_000_000],
+    ["pool.maxIdle", 0, 1_000_000],
   ];
 
   it("are accepted on both ends of their range and refused beyond", () => {
@@ -208,6 +251,7 @@ describe("numbers", () => {
       ["reconnect.jitter", [0, 0.5, 1], [-0.01, 1.01, 3]],
       ["reconnect.multiplier", [1, 1.5, 100], [0.99, 0, 100.1]],
       ["rateLimit.refillRate", [0.001, 1e12], [0, -1]],
+      ["batchDelayMs", [0, 0.5, 1000], [-0.1, 1000.1]],
     ];
     for (const [path, good, bad] of cases) {
       for (const value of good) resolve(nested(path, value));
@@ -254,6 +298,35 @@ describe("numbers", () => {
     assert.equal(
       problem({ maxPendingBytes: 999 }),
       "maxPendingBytes: must be at least maxMessageSize (16777216), got 999",
+    );
+  });
+
+  it("let no lowest protocol version be above the highest", () => {
+    resolve({ minProtocolVersion: 2, maxProtocolVersion: 2 });
+    assert.equal(
+      problem({ maxProtocolVersion: 4 }),
+      "maxProtocolVersion: must be between 1 and 3, got 4",
+    );
+    assert.equal(
+      problem({ minProtocolVersion: 3, maxProtocolVersion: 2 }),
+      "minProtocolVersion: must be at most maxProtocolVersion (2), got 3",
+    );
+  });
+
+  it("let no pool keep more connections than it may have", () => {
+    resolve({ poolSize: 64, pool: { minConnections: 64 } });
+    resolve({ poolSize: 1 });
+    assert.equal(
+      problem({ poolSize: 64, pool: { minConnections: 65 } }),
+      "pool.minConnections: must be between 1 and 64, got 65",
+    );
+    assert.equal(
+      problem({ poolSize: 4, pool: { minConnections: 5 } }),
+      "pool.minConnections: must be at most poolSize (4), got 5",
+    );
+    assert.equal(
+      problem({ pool: { minConnections: 3 } }),
+      "pool.minConnections: must be at most poolSize (2), got 3",
     );
   });
 
@@ -358,8 +431,20 @@ describe("texts", () => {
       'security: must be "strict", "permissive", "development" or "legacy", got "Strict"',
     );
     assert.equal(
-      problem({ compression: { method: "zstd" } }),
-      'compression.method: must be "lz4", got "zstd"',
+      problem({ compression: { method: "gzip" } }),
+      'compression.method: must be "lz4" or "zstd", got "gzip"',
+    );
+    assert.equal(
+      problem({ delivery: "exactly-once" }),
+      'delivery: must be "resume" or "at-most-once", got "exactly-once"',
+    );
+    assert.equal(
+      problem({ checksum: true }),
+      'checksum: must be "auto", "always" or "never", got true',
+    );
+    assert.equal(
+      problem({ pool: { strategy: "random" } }),
+      'pool.strategy: must be "first-available", "round-robin" or "least-loaded", got "random"',
     );
     assert.equal(
       problem({ tls: { nodeIdVerification: true } }),
@@ -415,6 +500,32 @@ describe("addresses", () => {
     assert.equal(problem({ peers: "b:1" }), 'peers: must be a list of peers, got "b:1"');
     // deno-lint-ignore no-sparse-arrays
     assert.match(problem({ peers: [, { nodeId: "b", address: "b:1" }] }), /^peers\[0\]: must be/);
+  });
+});
+
+describe("features", () => {
+  it("are up to 64 names of 1 to 64 characters, 1024 together", () => {
+    const longest = Array.from({ length: 16 }, () => "~".repeat(64));
+    assert.deepStrictEqual(resolve({ features: longest }).features, longest);
+    const most = Array.from({ length: 64 }, (_, index) => `feature${index}`);
+    assert.equal(resolve({ features: most }).features.length, 64);
+    assert.equal(
+      problem({ features: [...most, "x"] }),
+      "features: must have at most 64 entries, got 65",
+    );
+    assert.equal(
+      problem({ features: [...longest, "x"] }),
+      "features: must have at most 1024 characters together, got 1025",
+    );
+  });
+
+  it("are refused by their place in the list", () => {
+    for (const name of ["", "a b", "é", "a\n", "x".repeat(65), 5, null, undefined]) {
+      const error = refusal({ nodeId: "node1", features: ["query", name] });
+      assert.equal(error.path, "features[1]");
+      assert.match(error.message, /must be 1 to 64 characters of printable ASCII without spaces/);
+    }
+    assert.equal(problem({ features: "query" }), 'features: must be a list of texts, got "query"');
   });
 });
 

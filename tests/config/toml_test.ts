@@ -11,6 +11,9 @@ import { validOptions } from "./arbitrary_options.ts";
 
 const PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
 
+const KEY_A = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+const KEY_B = "//////////////////////////////////////////8=";
+
 /** Loads TOML that has a node id in its first line. */
 function load(text: string): EndpointOptions {
   return loadConfig(`node_id = "node1"\n${text}`);
@@ -42,10 +45,17 @@ describe("the table of names", () => {
   it("has every option that has a default, and those without one", () => {
     const without = ["nodeId", "tls.cert", "tls.key", "tls.ca"];
     const paths = ["tls.certPath", "tls.keyPath", "tls.caCertPath"];
-    const peers = ["peers[].nodeId", "peers[].address"];
-    const expected = leaves(DEFAULT_OPTIONS).filter((path) => path !== "peers");
+    const peers = ["peers[]", "routes.*", "defaultRoute"].flatMap((place) => {
+      return [`${place}.nodeId`, `${place}.address`];
+    });
+    const keys = ["identity", "signing"].flatMap((table) => {
+      return ["privateKey", "privateKeyPath", "trustedKeys.*"].map((key) => `${table}.${key}`);
+    });
+    const tables = ["peers", "identity", "defaultRoute"];
+    const expected = leaves(DEFAULT_OPTIONS).filter((path) => !tables.includes(path));
     const options = TOML_NAMES.filter((name) => !name.alias).map((name) => name.option);
-    assert.deepEqual(options.toSorted(), [...expected, ...without, ...paths, ...peers].toSorted());
+    const all = [...expected, ...without, ...paths, ...peers, ...keys];
+    assert.deepEqual(options.toSorted(), all.toSorted());
   });
 
   it("has the same words in snake_case", () => {
@@ -59,6 +69,10 @@ describe("the table of names", () => {
     assert.equal(tomlNameOf("peers[12].nodeId"), "peers[12].node_id");
     assert.equal(tomlNameOf("listen[1]"), "listen[1]");
     assert.equal(tomlNameOf("rateLimit"), "rate_limit");
+    assert.equal(
+      tomlNameOf('routes["poolSize\\"].nodeId"].nodeId'),
+      'routes["poolSize\\"].nodeId"].node_id',
+    );
   });
 });
 
@@ -180,15 +194,59 @@ describe("loadConfig", () => {
       assert.equal(load(text).tls?.nodeIdVerification, "CommonName");
     }
     assert.equal(load('[compression]\nmethod = "lz4"').compression?.method, "lz4");
+    assert.equal(load('[compression]\nmethod = "Zstd"').compression?.method, "zstd");
+    assert.equal(load('delivery = "AtMostOnce"').delivery, "at-most-once");
+    assert.equal(load('checksum = "Auto"').checksum, "auto");
+    assert.equal(load('[pool]\nstrategy = "LeastLoaded"').pool?.strategy, "least-loaded");
     assert.equal(
       problem('[compression]\nmethod = "None"'),
-      'compression.method: must be "lz4", got "None" (line 3)',
+      'compression.method: must be "lz4" or "zstd", got "None" (line 3)',
     );
   });
 
   it("reads certificates as text", () => {
     const text = `[tls]\nca = """\n${PEM}"""`;
     assert.deepEqual(load(text).tls, { ca: PEM });
+  });
+
+  it("reads tables whose keys are names of nodes and recipients", () => {
+    const options = load(`
+      [identity.trusted_keys]
+      node2 = "${KEY_A}"
+      "did:key:z6Mk" = ["${KEY_A}", "${KEY_B}"]
+      pool_size = "${KEY_B}"
+
+      [routes."did:key:z6Mk"]
+      node_id = "node2"
+      address = "10.0.1.2:9100"
+      [routes.node_id]
+      node_id = "node3"
+      address = "c:1"
+
+      [default_route]
+      node_id = "gateway"
+      address = "g:1"
+    `);
+    assert.deepEqual(options, {
+      nodeId: "node1",
+      identity: {
+        trustedKeys: { node2: KEY_A, "did:key:z6Mk": [KEY_A, KEY_B], pool_size: KEY_B },
+      },
+      routes: {
+        "did:key:z6Mk": { nodeId: "node2", address: "10.0.1.2:9100" },
+        node_id: { nodeId: "node3", address: "c:1" },
+      },
+      defaultRoute: { nodeId: "gateway", address: "g:1" },
+    });
+  });
+
+  it("takes any name for a key of those, also one of a prototype", () => {
+    const { routes } = load('[routes.__proto__]\nnode_id = "a"\naddress = "a:1"');
+    assert.deepEqual(Object.entries(routes ?? {}), [["__proto__", {
+      nodeId: "a",
+      address: "a:1",
+    }]]);
+    assert.equal(Reflect.get({}, "nodeId"), undefined);
   });
 
   it("refuses what is not a text with a TypeError", () => {
@@ -237,6 +295,32 @@ describe("errors of loadConfig", () => {
     assert.match(problem('rate_limit = "x"'), /^rate_limit: must be "default", .*line 2\)$/);
   });
 
+  it("name the entry of a table whose keys the user chose, and its line", () => {
+    assert.equal(
+      problem('[routes."did:key:poolSize"]\nnode_id = "a"\naddress = "a"'),
+      'routes["did:key:poolSize"].address: must end in ":port", got "a" (line 4)',
+    );
+    assert.equal(
+      problem("[routes.db]\nnodeid = 1"),
+      'routes["db"].nodeid: unknown option, did you mean "node_id"? (line 3)',
+    );
+    assert.equal(problem("[routes]\ndb = 5"), 'routes["db"]: must be a table, got 5 (line 3)');
+    assert.equal(problem("routes = 5"), "routes: must be a table, got 5 (line 2)");
+    const key = "must be an Ed25519 public key: 32 bytes as base64";
+    assert.equal(
+      problem(`[signing]\nprivate_key_path = "k"\n[signing.trusted_keys]\n"a\\"b" = "x"`),
+      `signing.trusted_keys["a\\"b"]: ${key} (line 5)`,
+    );
+    assert.equal(
+      problem(`[identity.trusted_keys]\na = ["${KEY_A}", 5]`),
+      `identity.trusted_keys["a"][1]: ${key} (line 3)`,
+    );
+    assert.equal(
+      problem("[pool]\nmin_connections = 3"),
+      "pool.min_connections: must be at most pool_size (2), got 3 (line 3)",
+    );
+  });
+
   it("refuse unknown keys, with the nearest", () => {
     const cases: [text: string, message: string][] = [
       ["poolSize = 2", 'poolSize: unknown option, did you mean "pool_size"? (line 2)'],
@@ -251,7 +335,7 @@ describe("errors of loadConfig", () => {
         'peers[0].nodeid: unknown option, did you mean "node_id"? (line 3)',
       ],
       ["[security]\nlevel = 1", "security.level: unknown option (line 3)"],
-      ['"\\u001b[31m" = 1', '["\\u001b[31m"]: unknown option'],
+      ['"\\u001b[31m" = 1', '["\\u001b[31m"]: unknown option (line 2)'],
     ];
     for (const [text, message] of cases) assert.equal(problem(text), message);
   });
@@ -305,6 +389,12 @@ describe("errors of loadConfig", () => {
   it("never quote a token", () => {
     const message = "auth_token: must have 1 to 1024 bytes (line 2)";
     assert.equal(problem(`auth_token = "${"s".repeat(1025)}"`), message);
+    const signing = problem('[signing]\nprivate_key = "hunter2"\ntrusted_keys = {}');
+    assert.match(
+      signing,
+      /^signing\.private_key: is not .*; use signing\.private_key_path for a path/,
+    );
+    assert.doesNotMatch(signing, /hunter2/);
   });
 
   it("name the file where the text is of one", () => {
@@ -373,6 +463,16 @@ resume_window_ms = 60000
 max_clock_skew_ms = 300000
 max_connections = 1024
 max_connections_per_host = 64
+min_protocol_version = 1
+max_protocol_version = 3
+delivery = "resume"
+features = []
+receive_window = 16842752
+batch_delay_ms = 0
+checksum = "auto"
+max_streams = 256
+max_requests = 256
+request_timeout_ms = 30000
 peers = []
 
 [rate_limit]
@@ -391,6 +491,17 @@ initial_backoff_ms = 100
 max_backoff_ms = 30000
 multiplier = 2
 jitter = 0.1
+
+[pool]
+strategy = "first-available"
+min_connections = 1
+idle_timeout_ms = 90000
+max_lifetime_ms = 0
+health_check_interval_ms = 10000
+max_conns = 1000
+max_idle = 100
+
+[routes]
 `,
     );
     assert.deepStrictEqual(resolveOptions(loadConfig(text)), resolveOptions({ nodeId: "node1" }));
@@ -404,6 +515,19 @@ jitter = 0.1
     });
     assert.match(text, /\n\[\[peers\]\]\nnode_id = "node2"\naddress = "tcp:\/\/b:1"\n/);
     assert.match(text, /\n\[tls\]\nca = "-----BEGIN CERTIFICATE-----\\nAAAA/);
+  });
+
+  it("writes tables whose keys the user chose", () => {
+    const text = dumpConfig({
+      nodeId: "node1",
+      signing: { privateKeyPath: "node1.key", trustedKeys: { "did:key:z6Mk": KEY_A } },
+      routes: { "did:key:z6Mk": { nodeId: "node2", address: "b:1" } },
+    });
+    assert.match(text, /\n\[signing\.trusted_keys\]\n"did:key:z6Mk" = \[ "A{43}=" \]\n/);
+    assert.match(
+      text,
+      /\n\[routes\."did:key:z6Mk"\]\nnode_id = "node2"\naddress = "tcp:\/\/b:1"\n/,
+    );
   });
 
   it("refuses options that are wrong, and leaves the environment out", () => {

@@ -14,7 +14,19 @@ import { TOML_NAMES } from "../../src/toml_names.ts";
 
 const HEADER = "TOML | option | type | unit | default | range | what it does";
 /** Optional, and without a default. */
-const NO_DEFAULT = ["authToken", "reconnect.maxAttempts"];
+const NO_DEFAULT = [
+  ...["authToken", "reconnect.maxAttempts", "receiveWindow"],
+  ...["identity", "signing"].flatMap((table) => {
+    return ["privateKey", "privateKeyPath", "trustedKeys.*"].map((key) => `${table}.${key}`);
+  }),
+];
+/** Not optional where what holds them is given. */
+const REQUIRED = [
+  "nodeId",
+  ...["peers[]", "routes.*", "defaultRoute"].flatMap((place) => {
+    return [`${place}.nodeId`, `${place}.address`];
+  }),
+];
 
 interface Row {
   readonly toml: string;
@@ -64,8 +76,7 @@ function checkDefault({ toml, option, standard }: Row): void {
   if (toml === "rate_limit.preset") return assert.equal(standard, '`"default"`', toml);
   if (toml === "rate_limit") return assert.equal(standard, '`"disabled"`', toml);
   if (standard === "required") {
-    const required = ["nodeId", "peers[].nodeId", "peers[].address"];
-    return assert.ok(required.includes(option), toml);
+    return assert.ok(REQUIRED.includes(option), toml);
   }
   // What a table without a preset starts from.
   const defaults = { ...DEFAULT_OPTIONS, rateLimit: RATE_LIMIT_PRESETS.default };
@@ -110,6 +121,7 @@ function checkExamples(page: string): void {
   const left = ["tls.cert", "tls.key", "tls.ca"];
   for (const { option, alias } of TOML_NAMES) {
     if (alias || left.includes(option)) continue;
+    if (option.endsWith(".privateKey")) continue;
     assert.notEqual(at(options, option.replace("[]", ".0")), undefined, `no ${option} in example`);
   }
   const code = /^```ts\n([\s\S]*?)^```$/m.exec(page)?.[1] ?? "";
@@ -123,6 +135,11 @@ function withOption(option: string, value: number): EndpointOptions {
   if (inner !== undefined) given[head] = { [inner]: value };
   if (option === "maxMessageSize") given["maxPendingBytes"] = Number.MAX_SAFE_INTEGER;
   if (option === "maxPendingBytes") given["maxMessageSize"] = 1;
+  if (option === "minProtocolVersion") given["maxProtocolVersion"] = 3;
+  if (option === "pool.minConnections") given["poolSize"] = 64;
+  if (option.startsWith("signing.")) {
+    given[head] = { privateKeyPath: "key", trustedKeys: {}, ...given[head] as object };
+  }
   if (option === "reconnect.initialBackoffMs") {
     given[head] = { initialBackoffMs: value, maxBackoffMs: 2 ** 31 - 1 };
   }
@@ -132,9 +149,11 @@ function withOption(option: string, value: number): EndpointOptions {
   return given as unknown as EndpointOptions;
 }
 
+/** The value at a path; `*` takes the first entry. */
 function at(value: unknown, path: string): unknown {
   return path.split(".").reduce<unknown>((inner, word) => {
-    return typeof inner === "object" && inner !== null ? Reflect.get(inner, word) : undefined;
+    if (typeof inner !== "object" || inner === null) return undefined;
+    return word === "*" ? Object.values(inner)[0] : Reflect.get(inner, word);
   }, value);
 }
 

@@ -10,23 +10,34 @@ import {
   encodeWelcome,
   type Hello,
   judgeHello,
+  lateRejection,
   type LocalIdentity,
+  type Negotiated,
   parseAnswer,
   parseHello,
 } from "../../src/protocol/handshake.ts";
+import { parseProof, withoutSignature } from "../../src/protocol/proof.ts";
 import { ReplayWindow } from "../../src/protocol/replay.ts";
 import { identity, utf8 } from "./identities.ts";
 import { concat } from "./wire_bytes.ts";
 
 const NOW = 1_700_000_000_000;
+const SESSION = "00112233445566778899aabbccddeeff";
+const KEY = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+const LANES = [4, 5, 6] as const;
 
 const window = () => new ReplayWindow({ maxSkewMs: 300_000 });
 
 /** Two endpoints that differ in all that is negotiated. */
 const endpoint = (nodeId: string): fc.Arbitrary<LocalIdentity> =>
   fc.record({
-    range: fc.constantFrom([1, 1], [1, 2], [2, 2]),
-    capabilities: fc.subarray<Capability>(["lz4"]),
+    range: fc.constantFrom([1, 1], [1, 2], [2, 2], [1, 3], [2, 3], [3, 3]),
+    capabilities: fc.subarray<Capability>(
+      ["lz4", "zstd", "checksum", "resume", "streams", "signed"],
+    ),
+    receiveWindow: fc.constantFrom(undefined, 65_536, 2 ** 53 - 1),
+    features: fc.constantFrom(undefined, [], ["query", "a/b:c~!"]),
+    maxStreams: fc.constantFrom(undefined, 0, 65_535),
     maxMessageSize: fc.integer({ min: 1, max: 2 ** 32 }),
     keepaliveMs: fc.constantFrom(undefined, 1, 30_000, 86_400_000, 86_400_001, 0.5),
     incarnation: fc.stringMatching(/^[0-9a-f]{16}$/),
@@ -34,6 +45,18 @@ const endpoint = (nodeId: string): fc.Arbitrary<LocalIdentity> =>
   }).map(({ range: [minVersion, maxVersion], ...rest }) =>
     identity({ nodeId, minVersion: minVersion!, maxVersion: maxVersion!, ...rest })
   );
+
+/** What one side knows of the other. */
+function checkTerms(known: Negotiated, other: LocalIdentity, generation: number): void {
+  const three = known.version === 3;
+  assert.equal(known.sessionGeneration, three ? generation : undefined);
+  assert.deepEqual(known.features, three ? other.features ?? [] : []);
+  assert.equal(known.maxStreams, three ? other.maxStreams ?? 256 : 0);
+  const window = Math.max(2 ** 24, known.maxMessageSize + 65_536);
+  assert.equal(known.receiveWindow, three ? other.receiveWindow ?? window : window);
+  const older = [...known.capabilities].every((capability) => capability === "lz4");
+  assert.ok(three || older);
+}
 
 describe("a handshake from end to end", () => {
   it("leaves both sides with the same agreement, or with a typed refusal", () => {
@@ -43,7 +66,9 @@ describe("a handshake from end to end", () => {
         endpoint("b"),
         fc.uint8Array({ minLength: 16, maxLength: 16 }),
         (dialer, listener, nonce) => {
-          const heard = parseHello(encodeHello(dialer, "b", NOW + 0.4, nonce));
+          const claim = { id: SESSION, received: [1, 2, 3] } as const;
+          const said = { claim, sessionGeneration: 4, publicKey: undefined };
+          const heard = parseHello(encodeHello(dialer, "b", NOW + 0.4, nonce, said));
           const verdict = judgeHello(heard, listener, { wallClockMs: NOW, replay: window() });
           if ("reject" in verdict) {
             const answer = parseAnswer(encodeReject(verdict.reject, verdict.reason));
@@ -53,9 +78,22 @@ describe("a handshake from end to end", () => {
             assert.equal(answer.code, apart ? "VERSION_MISMATCH" : "AUTH_FAILED");
             return;
           }
-          const answer = parseAnswer(encodeWelcome(verdict.accept, listener));
+          const resumes = verdict.accept.capabilities.has("resume");
+          const session = resumes ? { id: SESSION, resumed: true, received: LANES } : undefined;
+          const answer = parseAnswer(
+            encodeWelcome({ ...verdict.accept, session }, listener, {
+              wallClockMs: NOW,
+              nonce,
+              sessionGeneration: 5,
+            }),
+          );
           assert.ok(answer.type === "welcome");
-          const agreed = acceptWelcome(answer, dialer, "b");
+          const agreed = acceptWelcome(answer, dialer, "b", { wallClockMs: NOW, claim });
+          checkTerms(verdict.accept, dialer, 4);
+          checkTerms(agreed, listener, 5);
+          assert.deepEqual(verdict.accept.claim, resumes ? claim : undefined);
+          assert.deepEqual(agreed.session, session);
+          assert.equal(agreed.incarnation, agreed.version < 3 ? undefined : listener.incarnation);
           assert.equal(agreed.nodeId, "b");
           assert.equal(verdict.accept.nodeId, "a");
           assert.equal(verdict.accept.incarnation, dialer.incarnation);
@@ -98,7 +136,11 @@ describe("a handshake from end to end", () => {
       text.map(utf8),
       text.map((json) => concat(utf8(json), utf8("}"))),
     );
-    const local = identity({ authToken: "t" });
+    const local = identity({
+      authToken: "t",
+      maxVersion: 3,
+      capabilities: ["lz4", "resume"],
+    });
     fc.assert(
       fc.property(body, (body) => {
         const replay = window();
@@ -107,9 +149,14 @@ describe("a handshake from end to end", () => {
           () => judgeHello(parseHello(body), local, { wallClockMs: NOW, replay }),
         );
         typed(HandshakeError, () => parseAnswer(body));
+        typed(HandshakeError, () => parseProof(body));
+        assert.ok(lateRejection(body, "a") === undefined || parseAnswer(body).type === "reject");
         typed(TransportError, () => {
           const answer = parseAnswer(body);
-          if (answer.type === "welcome") acceptWelcome(answer, local, "a");
+          if (answer.type === "welcome") {
+            acceptWelcome(answer, local, "a", { wallClockMs: NOW });
+            if (answer.signature !== undefined) withoutSignature(body, answer.signature);
+          }
         });
       }),
       { numRuns: 2000 },
@@ -120,10 +167,10 @@ describe("a handshake from end to end", () => {
 /** Messages in which each field is right, wrong in its value or type, or absent. */
 const almostAMessage = fc.record({
   type: fc.constantFrom<unknown>("hello", "hello", "welcome", "reject", "proof", 1),
-  protocol_version: sometimes(2),
+  protocol_version: fc.oneof(sometimes(2), sometimes(3)),
   min_protocol_version: sometimes(1),
   node_id: sometimes("a"),
-  capabilities: sometimes(["lz4"]),
+  capabilities: sometimes(["lz4", "resume"]),
   incarnation: sometimes("0123456789abcdef"),
   cluster_name: sometimes(""),
   expect_node_id: sometimes("b"),
@@ -132,6 +179,13 @@ const almostAMessage = fc.record({
   nonce: sometimes("AAECAwQFBgcICQoLDA0ODw=="),
   auth_token: sometimes("t"),
   keepalive_ms: sometimes(1000),
+  session: sometimes({ id: SESSION, received: [1, 2, 3], resumed: true }),
+  session_generation: sometimes(1),
+  receive_window: sometimes(65_536),
+  features: sometimes(["query"]),
+  max_streams: sometimes(1),
+  public_key: sometimes(KEY),
+  signature: sometimes(`${"A".repeat(86)}==`),
   code: sometimes("REPLAYED"),
   reason: sometimes("because"),
 }, { requiredKeys: ["type"] });

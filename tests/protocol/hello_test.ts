@@ -10,9 +10,25 @@ const NONCE = hex("000102030405060708090a0b0c0d0e0f");
 const NONCE_TEXT = "AAECAwQFBgcICQoLDA0ODw==";
 const MINIMAL = '{"type":"hello","protocol_version":2,"node_id":"a","capabilities":["lz4"]}';
 
+/** What belongs to version 3, where a hello says nothing of it. */
+const UNSAID = {
+  session: undefined,
+  sessionGeneration: undefined,
+  receiveWindow: undefined,
+  features: [],
+  maxStreams: undefined,
+  publicKey: undefined,
+};
+
+const HELLO3 = '{"type":"hello","protocol_version":3,"node_id":"a","capabilities":["resume"]}';
+const SESSION = "00112233445566778899aabbccddeeff";
+const KEY = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+
 const parse = (text: string) => parseHello(utf8(text));
 /** The minimal hello with one more field, written as JSON. */
 const plus = (field: string) => `${MINIMAL.slice(0, -1)},${field}}`;
+/** The same of a dialer that speaks version 3. */
+const plus3 = (field: string) => `${HELLO3.slice(0, -1)},${field}}`;
 
 describe("encodeHello", () => {
   it("writes every field of docs/protocol.md that is configured", () => {
@@ -55,6 +71,53 @@ describe("encodeHello", () => {
     });
   });
 
+  it("writes what belongs to version 3, in a hello that offers it", () => {
+    const local = identity({
+      maxVersion: 3,
+      capabilities: ["lz4", "zstd", "checksum", "resume", "streams", "signed"],
+      receiveWindow: 33_554_432,
+      features: ["query", "replication"],
+      maxStreams: 16,
+    });
+    const details = {
+      claim: { id: SESSION, received: [1, 2, 9_007_199_254_740_991] },
+      sessionGeneration: 7,
+      publicKey: KEY,
+    } as const;
+    assert.deepEqual(fieldsOf(encodeHello(local, "node2", NOW, NONCE, details)), {
+      type: "hello",
+      protocol_version: 3,
+      node_id: "b",
+      capabilities: ["lz4", "zstd", "checksum", "resume", "streams", "signed"],
+      min_protocol_version: 1,
+      incarnation: "0123456789abcdef",
+      cluster_name: "",
+      expect_node_id: "node2",
+      max_message_size: 16_777_216,
+      timestamp: 1_700_000_000_000,
+      nonce: NONCE_TEXT,
+      session: { id: SESSION, received: [1, 2, 9_007_199_254_740_991] },
+      session_generation: 7,
+      receive_window: 33_554_432,
+      features: ["query", "replication"],
+      max_streams: 16,
+      public_key: KEY,
+    });
+  });
+
+  it("leaves out of version 3 what there is nothing to say of, and all of it below", () => {
+    const bare = fieldsOf(encodeHello(identity({ maxVersion: 3, features: [] }), "a", NOW, NONCE));
+    const two = identity({ receiveWindow: 1, features: ["query"], maxStreams: 1 });
+    const details = { claim: undefined, sessionGeneration: 1, publicKey: KEY };
+    for (const fields of [bare, fieldsOf(encodeHello(two, "a", NOW, NONCE, details))]) {
+      assert.deepEqual(Object.keys(fields as object), [
+        ...["type", "protocol_version", "node_id", "capabilities", "min_protocol_version"],
+        ...["incarnation", "cluster_name", "expect_node_id", "max_message_size", "timestamp"],
+        "nonce",
+      ]);
+    }
+  });
+
   it("says nothing of a keepalive interval that listeners would refuse", () => {
     for (const keepaliveMs of [0, -1, 0.5, 86_400_001, NaN, Infinity]) {
       const body = encodeHello(identity({ keepaliveMs }), undefined, NOW, NONCE);
@@ -78,6 +141,14 @@ describe("encodeHello", () => {
         },
       );
     }
+  });
+
+  it("refuses features that don't fit a handshake frame", () => {
+    const features = Array.from({ length: 64 }, () => "f".repeat(64));
+    assert.throws(
+      () => encodeHello(identity({ maxVersion: 3, features }), "a", NOW, NONCE),
+      /^HandshakeError: Cannot write a hello: .*features/,
+    );
   });
 
   it("fills a handshake frame of 4096 bytes and refuses more, without showing the token", () => {
@@ -109,6 +180,7 @@ describe("parseHello", () => {
       nonce: undefined,
       authToken: undefined,
       keepaliveMs: undefined,
+      ...UNSAID,
     });
   });
 
@@ -130,6 +202,7 @@ describe("parseHello", () => {
       nonce: NONCE_TEXT,
       authToken: "",
       keepaliveMs: 1,
+      ...UNSAID,
     });
   });
 
@@ -146,6 +219,53 @@ describe("parseHello", () => {
     assert.equal(parse(MINIMAL.replace('"a"', `"${"z".repeat(255)}"`)).nodeId.length, 255);
     assert.equal(parse(MINIMAL.replace(":2", ":9007199254740991")).protocolVersion, 2 ** 53 - 1);
     assert.equal(parse(plus('"keepalive_ms":86400000')).keepaliveMs, 86_400_000);
+  });
+
+  it("reads what belongs to version 3", () => {
+    const text = plus3(
+      `"session":{"id":"00112233445566778899AABBccddeeff","received":[0,1,9007199254740991],"x":1},
+      "session_generation":3,"receive_window":1048576,"features":["query","a/b:c~!"],
+      "max_streams":0,"public_key":"${KEY}"`,
+    );
+    const { protocolVersion: _, ...hello } = parse(text);
+    assert.deepEqual(hello, {
+      minProtocolVersion: 1,
+      nodeId: "a",
+      capabilities: ["resume"],
+      incarnation: undefined,
+      clusterName: "",
+      expectNodeId: undefined,
+      maxMessageSize: undefined,
+      timestamp: undefined,
+      nonce: undefined,
+      authToken: undefined,
+      keepaliveMs: undefined,
+      session: { id: SESSION, received: [0, 1, 9_007_199_254_740_991] },
+      sessionGeneration: 3,
+      receiveWindow: 1_048_576,
+      features: ["query", "a/b:c~!"],
+      maxStreams: 0,
+      publicKey: KEY,
+    });
+  });
+
+  it("does not look at it where the dialer doesn't speak version 3", () => {
+    const hello = parse(plus('"session":1,"features":1,"max_streams":-1,"public_key":null'));
+    for (const [field, value] of Object.entries(UNSAID)) {
+      assert.deepEqual(Reflect.get(hello, field), value, field);
+    }
+  });
+
+  it("takes the widest legal values of version 3", () => {
+    const features = JSON.stringify(Array.from({ length: 64 }, () => "f".repeat(64)));
+    assert.equal(parse(plus3(`"features":${features}`)).features.length, 64);
+    assert.deepEqual(parse(plus3('"features":[]')).features, []);
+    assert.equal(parse(plus3('"max_streams":65535')).maxStreams, 65_535);
+    assert.equal(parse(plus3('"receive_window":1')).receiveWindow, 1);
+    const widest = `"receive_window":${2 ** 53 - 1},"session_generation":${2 ** 53 - 1}`;
+    assert.equal(parse(plus3(widest)).receiveWindow, 2 ** 53 - 1);
+    assert.equal(parse(plus3(widest)).sessionGeneration, 2 ** 53 - 1);
+    assert.equal(parse(plus3('"session_generation":0')).sessionGeneration, 0);
   });
 
   for (const field of ["type", "protocol_version", "node_id", "capabilities"]) {
@@ -182,6 +302,58 @@ describe("parseHello", () => {
         assert.throws(() => parse(text), malformed(`Cannot read the hello: ${field} must be`));
       });
     }
+  }
+
+  const wrong3: Record<string, readonly string[]> = {
+    session: ["null", "1", '""', "[]", `["${SESSION}"]`, "true"],
+    session_generation: ["-1", "0.5", '"0"', "null", "9007199254740992"],
+    receive_window: ["0", "-1", "1.5", '"1"', "null", "9007199254740992", "1e999"],
+    features: [
+      ...["null", '"query"', "{}", "[1]", "[null]", '[""]', '["a b"]', '["é"]', '["\\u001b[2J"]'],
+      `["${"f".repeat(65)}"]`,
+      JSON.stringify(Array.from({ length: 65 }, (_, i) => `f${i}`)),
+    ],
+    max_streams: ["-1", "0.5", "65536", '"1"', "null"],
+    public_key: [
+      ...['""', "null", "1", `"${KEY.slice(0, -1)}"`, `"${KEY}="`, `"A${KEY}"`, `" ${KEY}"`],
+      // A digit of another alphabet; bits that mean nothing; 33 bytes, 31 bytes.
+      `"${KEY.replace("/", "_")}"`,
+      `"${KEY.replace("o=", "p=")}"`,
+      `"${"A".repeat(44)}"`,
+      `"${"A".repeat(42)}=="`,
+    ],
+  };
+  for (const [field, values] of Object.entries(wrong3)) {
+    for (const value of values) {
+      it(`refuses ${field} ${value.slice(0, 60)} in version 3`, () => {
+        const problem = malformed(`Cannot read the hello: ${field} must be`);
+        assert.throws(() => parse(plus3(`"${field}":${value}`)), problem);
+      });
+    }
+  }
+
+  const ID = `"id":"${SESSION}"`;
+  const sessions: readonly [string, string][] = [
+    ['"received":[0,0,0]', "session.id is missing"],
+    [ID, "session.received is missing"],
+    [`"id":1,"received":[0,0,0]`, "session.id must be"],
+    [`"id":"${SESSION}0","received":[0,0,0]`, "session.id must be"],
+    [`"id":"${SESSION.slice(1)}","received":[0,0,0]`, "session.id must be"],
+    [`"id":"${SESSION.slice(1)}g","received":[0,0,0]`, "session.id must be"],
+    [`"id":"${SESSION}\\n","received":[0,0,0]`, "session.id must be"],
+    [`"__proto__":{${ID}},"received":[0,0,0]`, "session.id is missing"],
+    [`${ID},${ID},"received":[0,0,0]`, "twice"],
+    ...["null", "0", '"000"', "{}", "[]", "[0,0]", "[0,0,0,0]", "[0,0,-1]", "[0,0.5,0]"].map((
+      received,
+    ): [string, string] => [`${ID},"received":${received}`, "session.received must be"]),
+    ...['[0,0,"0"]', "[null,0,0]", "[0,9007199254740992,0]", "[[0],0,0]", "[1e999,0,0]"].map((
+      received,
+    ): [string, string] => [`${ID},"received":${received}`, "session.received must be"]),
+  ];
+  for (const [inner, problem] of sessions) {
+    it(`refuses a session {${inner}}`, () => {
+      assert.throws(() => parse(plus3(`"session":{${inner}}`)), malformed(problem));
+    });
   }
 
   it("refuses a nonce of another length, or with bits that mean nothing", () => {

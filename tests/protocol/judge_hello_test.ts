@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import type { RejectCode } from "../../src/errors.ts";
 import { judgeHello, type LocalIdentity, parseHello } from "../../src/protocol/handshake.ts";
 import { ReplayWindow } from "../../src/protocol/replay.ts";
+import { nothingOfVersion3 } from "./agreements.ts";
 import { identity, utf8 } from "./identities.ts";
 
 const NOW = 1_700_000_000_000;
@@ -39,6 +40,7 @@ describe("judgeHello", () => {
       maxMessageSize: 16_777_216,
       incarnation: undefined,
       keepaliveMs: undefined,
+      ...nothingOfVersion3(16_842_752),
     });
   });
 
@@ -56,6 +58,7 @@ describe("judgeHello", () => {
       maxMessageSize: 1000,
       incarnation: "fedcba9876543210",
       keepaliveMs: 30_000,
+      ...nothingOfVersion3(16_777_216),
     });
     assert.equal(
       accepted(hello({ max_message_size: 2 ** 53 - 1 }), identity()).maxMessageSize,
@@ -64,7 +67,7 @@ describe("judgeHello", () => {
   });
 
   // dialer's lowest and highest, listener's lowest and highest, version chosen
-  const versions: [number, number, number, number, 1 | 2 | undefined][] = [
+  const versions: [number, number, number, number, 1 | 2 | 3 | undefined][] = [
     [1, 1, 1, 2, 1],
     [1, 2, 1, 2, 2],
     [2, 2, 1, 2, 2],
@@ -76,6 +79,14 @@ describe("judgeHello", () => {
     [2, 2, 1, 1, undefined],
     [3, 3, 1, 2, undefined],
     [3, 9, 2, 2, undefined],
+    [1, 3, 1, 3, 3],
+    [3, 3, 3, 3, 3],
+    [1, 99, 1, 3, 3],
+    [1, 2, 1, 3, 2],
+    [1, 1, 1, 3, 1],
+    [1, 2, 3, 3, undefined],
+    [4, 4, 1, 3, undefined],
+    [4, 4, 1, 4, undefined],
   ];
   for (const [low, high, minVersion, maxVersion, chosen] of versions) {
     const name = `${low}..${high} met by ${minVersion}..${maxVersion}`;
@@ -192,5 +203,91 @@ describe("judgeHello", () => {
     }
     accepted(hello(wrong), local, replay);
     assert.equal(rejection(hello(wrong), local, replay), "REPLAYED");
+  });
+
+  it("agrees on every capability in version 3, and only on lz4 below", () => {
+    const all = ["lz4", "zstd", "checksum", "resume", "streams", "signed"] as const;
+    const local = identity({ maxVersion: 3, capabilities: all });
+    const offered = [...all, "telepathy"];
+    for (const [protocol_version, agreed] of [[1, ["lz4"]], [2, ["lz4"]], [3, all]] as const) {
+      const { version, capabilities } = accepted(
+        hello({ protocol_version, capabilities: offered }),
+        local,
+      );
+      assert.equal(version, protocol_version);
+      assert.deepEqual([...capabilities], agreed);
+    }
+    const some = accepted(hello({ protocol_version: 3, capabilities: ["signed", "zstd"] }), local);
+    assert.deepEqual([...some.capabilities], ["zstd", "signed"]);
+  });
+
+  it("takes over what the dialer says of itself in version 3, and fills in the defaults", () => {
+    const session = { id: "00112233445566778899aabbccddeeff", received: [1, 2, 3] };
+    const said = {
+      protocol_version: 3,
+      capabilities: ["resume"],
+      session,
+      session_generation: 4,
+      receive_window: 5,
+      features: ["query"],
+      max_streams: 6,
+    };
+    const local = identity({ maxVersion: 3, capabilities: ["resume"], maxMessageSize: 20_000_000 });
+    assert.deepEqual(accepted(hello(said), local), {
+      nodeId: "a",
+      version: 3,
+      capabilities: new Set(["resume"]),
+      maxMessageSize: 20_000_000,
+      incarnation: undefined,
+      keepaliveMs: undefined,
+      sessionGeneration: 4,
+      receiveWindow: 5,
+      features: ["query"],
+      maxStreams: 6,
+      claim: session,
+      session: undefined,
+      publicKey: undefined,
+    });
+    const silent = accepted(hello({ protocol_version: 3 }), local);
+    assert.equal(silent.sessionGeneration, undefined);
+    assert.equal(silent.receiveWindow, 20_065_536);
+    assert.deepEqual(silent.features, []);
+    assert.equal(silent.maxStreams, 256);
+    assert.equal(silent.claim, undefined);
+    const small = accepted(hello({ protocol_version: 3, max_message_size: 1000 }), local);
+    assert.equal(small.receiveWindow, 16_777_216);
+  });
+
+  it("claims no session for a dialer without resume, nor in a version without sessions", () => {
+    const session = { id: "00112233445566778899aabbccddeeff", received: [1, 2, 3] };
+    const three = identity({ maxVersion: 3, capabilities: ["resume"] });
+    const asks = hello({ protocol_version: 3, capabilities: ["resume"], session });
+    assert.deepEqual(accepted(asks, three).claim, session);
+    assert.equal(accepted(asks, identity({ capabilities: ["resume"] })).claim, undefined);
+    assert.equal(accepted(asks, identity({ maxVersion: 3 })).claim, undefined);
+    assert.equal(accepted(hello({ protocol_version: 3, session }), three).claim, undefined);
+  });
+
+  it("says nothing of version 3 to a dialer of it, where version 2 is chosen", () => {
+    const said = { protocol_version: 3, features: ["query"], max_streams: 6, receive_window: 5 };
+    assert.deepEqual(accepted(hello(said), identity()), {
+      nodeId: "a",
+      version: 2,
+      capabilities: new Set(["lz4"]),
+      maxMessageSize: 16_777_216,
+      incarnation: undefined,
+      keepaliveMs: undefined,
+      ...nothingOfVersion3(16_842_752),
+    });
+  });
+
+  it("does without the window of hellos where a proof makes each of them fresh", () => {
+    const context = { wallClockMs: NOW, replay: undefined };
+    const text = hello({ timestamp: NOW, nonce: "AAECAwQFBgcICQoLDA0ODw==" });
+    for (let i = 0; i < 2; i++) {
+      assert.ok("accept" in judgeHello(parseHello(utf8(text)), identity(), context));
+    }
+    const stale = judgeHello(parseHello(utf8(hello({ timestamp: 1 }))), identity(), context);
+    assert.ok("reject" in stale && stale.reject === "STALE_TIMESTAMP");
   });
 });

@@ -15,21 +15,79 @@ import type {
 } from "../../src/transport/transport.ts";
 
 interface Timer {
-  at: number;
-  order: number;
-  callback: () => void;
-  cancelled: boolean;
+  readonly at: number;
+  readonly order: number;
+  callback: (() => void) | undefined;
+}
+
+/** Timers by their time, and by the order of setting where that is equal: a binary heap. */
+class TimerQueue {
+  readonly #heap: Timer[] = [];
+
+  push(timer: Timer): void {
+    const heap = this.#heap;
+    let i = heap.push(timer) - 1;
+    while (i > 0) {
+      const parent = (i - 1) >> 1;
+      if (!before(timer, heap[parent]!)) break;
+      heap[i] = heap[parent]!;
+      i = parent;
+    }
+    heap[i] = timer;
+  }
+
+  /** The first timer that is not cancelled; it stays in the queue. */
+  peek(): Timer | undefined {
+    while (this.#heap.length > 0 && this.#heap[0]!.callback === undefined) this.pop();
+    return this.#heap[0];
+  }
+
+  pop(): void {
+    const heap = this.#heap;
+    const last = heap.pop();
+    if (last === undefined || heap.length === 0) return;
+    let i = 0;
+    while (true) {
+      let child = 2 * i + 1;
+      if (child >= heap.length) break;
+      if (child + 1 < heap.length && before(heap[child + 1]!, heap[child]!)) child++;
+      if (!before(heap[child]!, last)) break;
+      heap[i] = heap[child]!;
+      i = child;
+    }
+    heap[i] = last;
+  }
+}
+
+function before(a: Timer, b: Timer): boolean {
+  return a.at < b.at || (a.at === b.at && a.order < b.order);
+}
+
+/** A stream of numbers in [0, 1) that a seed decides: mulberry32. */
+export function seededRandom(seed: number): () => number {
+  let state = seed | 0;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), 1 | state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
+  };
 }
 
 /** Virtual clock, timers and seeded randomness. */
 export class VirtualEnvironment implements Environment {
+  /** A number in [0, 1). */
+  readonly random: () => number;
   #now = 1_000;
   #order = 0;
-  #timers: Timer[] = [];
-  #seed: number;
+  #pending = 0;
+  readonly #timers = new TimerQueue();
+  readonly #settle: () => Promise<void>;
 
-  constructor(seed = 1) {
-    this.#seed = seed;
+  /** `settled` resolves when no promise callback is due any more. */
+  constructor(seed = 1, settled: () => Promise<void> = settle) {
+    this.random = seededRandom(seed);
+    this.#settle = settled;
   }
 
   wallClock(): number {
@@ -41,24 +99,15 @@ export class VirtualEnvironment implements Environment {
   }
 
   setTimer(delayMs: number, callback: () => void): () => void {
-    const timer = {
-      at: this.#now + Math.max(0, delayMs),
-      order: this.#order++,
-      callback,
-      cancelled: false,
-    };
+    const at = this.#now + Math.max(0, delayMs);
+    const timer: Timer = { at, order: this.#order++, callback };
     this.#timers.push(timer);
+    this.#pending++;
     return () => {
-      timer.cancelled = true;
+      if (timer.callback === undefined) return;
+      timer.callback = undefined;
+      this.#pending--;
     };
-  }
-
-  /** mulberry32 */
-  random(): number {
-    this.#seed = (this.#seed + 0x6d2b79f5) | 0;
-    let t = Math.imul(this.#seed ^ (this.#seed >>> 15), 1 | this.#seed);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
   }
 
   randomBytes(length: number): Uint8Array {
@@ -67,40 +116,28 @@ export class VirtualEnvironment implements Environment {
 
   /** Timers that are set and not cancelled. */
   get pendingTimers(): number {
-    return this.#timers.filter((timer) => !timer.cancelled).length;
+    return this.#pending;
   }
 
   /** Lets `ms` milliseconds pass, running timers in order and promises between them. */
   async advance(ms: number): Promise<void> {
     const end = this.#now + ms;
-    await settle();
-    while (true) {
-      this.#timers = this.#timers.filter((timer) => !timer.cancelled);
-      let next: Timer | undefined;
-      for (const timer of this.#timers) {
-        if (timer.at > end) continue;
-        if (
-          next === undefined || timer.at < next.at ||
-          (timer.at === next.at && timer.order < next.order)
-        ) next = timer;
-      }
-      if (next === undefined) break;
-      this.#timers.splice(this.#timers.indexOf(next), 1);
-      this.#now = Math.max(this.#now, next.at);
-      next.callback();
-      await settle();
-    }
+    await this.#settle();
+    while (this.#fireNext(end)) await this.#settle();
     this.#now = end;
-    await settle();
+    await this.#settle();
   }
 
   /** Advances in small steps until `done`, at most `limitMs`. */
   async until(done: () => boolean, limitMs = 120_000): Promise<void> {
     const end = this.#now + limitMs;
-    await settle();
+    await this.#settle();
     while (!done()) {
       if (this.#now >= end) throw new Error(`not done within ${limitMs} virtual ms`);
-      await this.advance(1);
+      // To the end of the next millisecond in which something happens.
+      const next = this.#timers.peek()?.at ?? end;
+      const steps = Math.max(1, Math.ceil(next - this.#now));
+      await this.advance(Math.min(steps, end - this.#now));
     }
   }
 
@@ -113,6 +150,19 @@ export class VirtualEnvironment implements Environment {
     promise.then(done, done);
     await this.until(() => finished, limitMs);
     return await promise;
+  }
+
+  /** Runs the next timer that is due by `end`; false where there is none. */
+  #fireNext(end: number): boolean {
+    const timer = this.#timers.peek();
+    if (timer === undefined || timer.at > end) return false;
+    this.#timers.pop();
+    const callback = timer.callback!;
+    timer.callback = undefined;
+    this.#pending--;
+    this.#now = Math.max(this.#now, timer.at);
+    callback();
+    return true;
   }
 }
 

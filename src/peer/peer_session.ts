@@ -1,0 +1,352 @@
+/**
+ * The session with one peer: which connections belong to it, when it begins and when it ends.
+ *
+ * A session is between two processes, and each of them counts how many sessions with the other it
+ * has ended by its own decision (its generation). Both incarnations and both generations together
+ * name a session, so two handshakes that cross each other find the same one.
+ *
+ * @module
+ */
+
+import { HandshakeError, TransportError } from "../errors.ts";
+import type { ResolvedOptions } from "../options.ts";
+import type { Negotiated, SessionClaim, SessionOffer } from "../protocol/handshake.ts";
+import type { Rejection } from "../protocol/handshaker.ts";
+import type { Backlog } from "../protocol/v3/backlog.ts";
+import type { Received } from "../protocol/v3/receive_lane.ts";
+import { type Ended, Session } from "../protocol/v3/session.ts";
+import type { Lane } from "../protocol/v3/types.ts";
+import type { Environment } from "../runtime/environment.ts";
+import type { Driver } from "./driver.ts";
+
+/** A probe of the other connections when a new one comes: the peer may have lost them. */
+export const PROBE_MS = 2_000;
+const SESSION_ID_BYTES = 16;
+const NOTHING = [0, 0, 0] as const;
+
+/** What a session needs of the peer around it. */
+export interface PeerSessionHost {
+  readonly nodeId: string;
+  readonly options: ResolvedOptions;
+  readonly environment: Environment;
+  readonly backlog: Backlog;
+  /** A number that is higher than every generation before it. */
+  nextGeneration(): number;
+  /** Whether a message of the peer can be taken now. */
+  wantsMessage(): boolean;
+  onMessage(lane: Lane, topic: string | undefined, payload: Uint8Array): void;
+  /** A request, a response or a frame of a stream. */
+  onOther(received: Received, now: number): void;
+  /** Whether a frame that asks for something may be taken at all; throws where it may not. */
+  checkLoad(kind: number): void;
+  onSent(payloadBytes: number): void;
+  /** There may be room to send. */
+  onRoom(): void;
+  /** A session begins; what asks and streams may begin. */
+  onBegin(session: Session, negotiated: Negotiated): void;
+  /** A session has ended: these messages were written and never acknowledged. */
+  onEnd(session: Session, ended: readonly Ended[], error: TransportError): void;
+  /** Deadlines may have come nearer. */
+  onTimer(): void;
+}
+
+/** What is known of the process at the other end of the session. */
+interface Other {
+  readonly incarnation: string | undefined;
+  readonly generation: number | undefined;
+}
+
+/** The session with one peer, whichever it is at the time. */
+export class PeerSession {
+  readonly #host: PeerSessionHost;
+  #session: Session | undefined;
+  #other: Other = { incarnation: undefined, generation: undefined };
+  readonly #ids = new Set<string>();
+  /** Whether the peer has shown that it knows the session. */
+  #confirmed = false;
+  #beganAt = 0;
+  #retired = false;
+  /** The name of the session that the peer surely knows. */
+  #claimId: string | undefined;
+  #generation: number;
+  /** Sessions without `resume`, each of one connection. */
+  readonly #single = new Map<Driver, Session>();
+  /** Sessions that have ended and whose last messages the application has not taken. */
+  readonly #past: Session[] = [];
+
+  /** Without a session. `generation` is at least that of any session before. */
+  constructor(host: PeerSessionHost, generation: number) {
+    this.#host = host;
+    this.#generation = generation;
+  }
+
+  /** The session that messages go out on; undefined where there is none. */
+  get current(): Session | undefined {
+    return this.#session ?? first(this.#single.values());
+  }
+
+  /** Whether messages of earlier sessions still wait for the application. */
+  get hasPast(): boolean {
+    return this.#past.length > 0;
+  }
+
+  /** What our hello says. */
+  claim(): { claim: SessionClaim | undefined; generation: number } {
+    const session = this.#session;
+    const id = this.#claimId;
+    const claim = session === undefined || id === undefined
+      ? undefined
+      : { id, received: session.received };
+    return { claim, generation: this.#generation };
+  }
+
+  /** Whether a hello may come in as far as sessions go. */
+  judge(negotiated: Negotiated, verified: boolean): Rejection | undefined {
+    const { incarnation, sessionGeneration, claim } = negotiated;
+    if (this.#session === undefined || incarnation !== this.#other.incarnation) return undefined;
+    const { generation } = this.#other;
+    if (sessionGeneration === undefined || generation === undefined) return undefined;
+    if (sessionGeneration < generation) {
+      return { code: "REPLAYED", reason: "the session that this hello knew has ended" };
+    }
+    // Where nobody proves who they are, the id is what shows that it is the same process.
+    const known = claim === undefined ? !this.#confirmed || this.#young : this.#ids.has(claim.id);
+    if (sessionGeneration > generation || verified || known) return undefined;
+    return { code: "AUTH_FAILED", reason: "the session is another one" };
+  }
+
+  /** What our welcome says; nothing changes by it. */
+  offer(negotiated: Negotiated): { offer: SessionOffer; generation: number } {
+    const session = this.#matching(negotiated);
+    const { claim } = negotiated;
+    const offer = session === undefined
+      ? { id: newSessionId(this.#host.environment), resumed: false, received: NOTHING }
+      : { id: claim?.id ?? this.#claimId!, resumed: true, received: session.received };
+    return { offer, generation: this.#generation };
+  }
+
+  /**
+   * Takes in a connection whose handshake is complete.
+   *
+   * @throws {TransportError} Its handshake does not fit the session that there is by now.
+   */
+  join(driver: Driver): void {
+    const negotiated = driver.negotiated!;
+    const now = this.#host.environment.now();
+    const channel = driver.channel!;
+    if (!channel.resume) return this.#joinSingle(driver, negotiated, now);
+    const offer = negotiated.session!;
+    let session = this.#matching(negotiated);
+    this.#checkOffer(driver, offer, session);
+    if (session === undefined) {
+      this.#endCurrent(this.#endedBy(negotiated));
+      session = this.#begin(negotiated, now);
+    }
+    this.#ids.add(offer.id);
+    if (driver.dialed || negotiated.claim !== undefined) this.#claimId = offer.id;
+    else this.#claimId ??= offer.id;
+    if (driver.dialed || negotiated.claim !== undefined) this.#confirmed = true;
+    const received = driver.dialed ? offer.received : negotiated.claim?.received;
+    for (const other of session.channels) other.probe(PROBE_MS, now);
+    session.attach(channel, offer.resumed && received !== undefined ? received : NOTHING, now);
+    this.#host.onTimer();
+  }
+
+  /** A connection is gone. */
+  leave(driver: Driver): void {
+    const { channel } = driver;
+    if (channel === undefined) return;
+    const now = this.#host.environment.now();
+    const single = this.#single.get(driver);
+    if (single !== undefined) {
+      this.#single.delete(driver);
+      single.detach(channel, now);
+      const text = `Cannot go on with the connection to ${this.#host.nodeId}: it is gone`;
+      this.#finish(single, new TransportError("ConnectionClosed", text));
+    } else {
+      this.#session?.detach(channel, now);
+    }
+  }
+
+  /** The session will be ended by our own decision: the next one is another, even before that. */
+  retire(): void {
+    if (this.#session === undefined || this.#retired) return;
+    this.#retired = true;
+    this.#generation = this.#host.nextGeneration();
+  }
+
+  /** Ends the session by our own decision. */
+  end(error: TransportError): void {
+    this.retire();
+    this.#endCurrent(error);
+  }
+
+  /** Ends it because the peer has: its process is another one, or speaks no sessions any more. */
+  endByPeer(error: TransportError): void {
+    this.#endCurrent(error);
+  }
+
+  /** The application takes messages again. */
+  release(): void {
+    const now = this.#host.environment.now();
+    while (this.#past.length > 0) {
+      const past = this.#past[0]!;
+      past.release(now);
+      if (past.heldMessages > 0) return;
+      this.#past.shift();
+    }
+    this.#session?.release(now);
+    for (const session of this.#single.values()) session.release(now);
+  }
+
+  /** Everything written to a connection has left the process. */
+  settle(driver: Driver): void {
+    this.#single.get(driver)?.settle(this.#host.environment.now());
+  }
+
+  /** The earliest time at which `handleTimeout` has something to do. */
+  nextTimeout(): number {
+    let at = this.#session?.nextTimeout() ?? Infinity;
+    for (const session of this.#single.values()) {
+      at = Math.min(at, session.nextTimeout() ?? Infinity);
+    }
+    return at;
+  }
+
+  /** Time has passed. */
+  handleTimeout(now: number): void {
+    this.#session?.handleTimeout(now);
+  }
+
+  get #young(): boolean {
+    const { environment, options } = this.#host;
+    return environment.now() - this.#beganAt < 2 * options.connectTimeoutMs;
+  }
+
+  /** The present session, if it is the one that these two processes have. */
+  #matching({ incarnation, sessionGeneration, claim, session }: Negotiated): Session | undefined {
+    if (this.#session === undefined || incarnation !== this.#other.incarnation) return undefined;
+    if (sessionGeneration !== this.#other.generation) return undefined;
+    if (sessionGeneration !== undefined) return this.#session;
+    // A peer that counts no generations says by the id whether it knows the session.
+    const id = claim?.id ?? (session?.resumed ? session.id : undefined);
+    return id !== undefined && this.#ids.has(id) ? this.#session : undefined;
+  }
+
+  /** Between the two halves of a handshake, sessions may have begun or ended. */
+  #checkOffer(driver: Driver, offer: SessionOffer, session: Session | undefined): void {
+    const { nodeId } = this.#host;
+    const forgotten = session === undefined && offer.received.some((number) => number > 0);
+    const changed = driver.generation !== this.#generation;
+    if (!forgotten && !changed) return;
+    throw new HandshakeError(
+      `Cannot use the connection to ${nodeId}: the session ended during the handshake`,
+      undefined,
+      { peer: nodeId, retryable: true },
+    );
+  }
+
+  #begin(negotiated: Negotiated, now: number): Session {
+    const session = this.#newSession(negotiated, true, now);
+    this.#session = session;
+    this.#other = {
+      incarnation: negotiated.incarnation,
+      generation: negotiated.sessionGeneration,
+    };
+    this.#ids.clear();
+    this.#claimId = undefined;
+    this.#confirmed = this.#retired = false;
+    this.#beganAt = now;
+    this.#host.onBegin(session, negotiated);
+    return session;
+  }
+
+  #joinSingle(driver: Driver, negotiated: Negotiated, now: number): void {
+    const text =
+      `Cannot go on with the session with ${this.#host.nodeId}: it resumes none any more`;
+    this.#endCurrent(new TransportError("ConnectionClosed", text));
+    const session = this.#newSession(negotiated, false, now);
+    const isFirst = this.#single.size === 0;
+    this.#single.set(driver, session);
+    if (isFirst) this.#host.onBegin(session, negotiated);
+    session.attach(driver.channel!, NOTHING, now);
+  }
+
+  #newSession(negotiated: Negotiated, resume: boolean, now: number): Session {
+    const host = this.#host;
+    const { options, backlog } = host;
+    const session: Session = new Session(
+      {
+        resume,
+        maxMessageSize: negotiated.maxMessageSize,
+        peerWindow: negotiated.receiveWindow,
+        receiveWindow: options.receiveWindow,
+        strategy: options.pool.strategy,
+        backlog,
+      },
+      {
+        wantsMessage: () => host.wantsMessage() && !this.#waitsFor(session),
+        onMessage: (lane, topic, payload) => {
+          this.#confirmed = true;
+          host.onMessage(lane, topic, payload);
+        },
+        onOther: (received, at) => {
+          this.#confirmed = true;
+          host.onOther(received, at);
+        },
+        checkLoad: (kind) => host.checkLoad(kind),
+        onRoom: () => {
+          this.#confirmed = true;
+          host.onRoom();
+        },
+        onSent: (payloadBytes) => host.onSent(payloadBytes),
+        onTimer: () => host.onTimer(),
+      },
+      now,
+    );
+    return session;
+  }
+
+  /** Messages of an earlier session go first. */
+  #waitsFor(session: Session): boolean {
+    return this.#past.length > 0 && !this.#past.includes(session);
+  }
+
+  #endCurrent(error: TransportError): void {
+    const session = this.#session;
+    if (session === undefined) return;
+    this.#session = undefined;
+    this.#ids.clear();
+    this.#claimId = undefined;
+    this.#finish(session, error);
+  }
+
+  #finish(session: Session, error: TransportError): void {
+    const ended = session.end();
+    if (session.heldMessages > 0) this.#past.push(session);
+    this.#host.onEnd(session, ended, error);
+  }
+
+  #endedBy({ incarnation }: Negotiated): TransportError {
+    const { nodeId } = this.#host;
+    const why = incarnation === this.#other.incarnation
+      ? "the peer has ended it"
+      : "the peer was started again";
+    return new TransportError(
+      "ConnectionClosed",
+      `Cannot go on with the session with ${nodeId}: ${why}`,
+      { peer: nodeId },
+    );
+  }
+}
+
+/** 32 random hex digits. */
+export function newSessionId(environment: Environment): string {
+  const bytes = environment.randomBytes(SESSION_ID_BYTES);
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+function first<T>(values: Iterable<T>): T | undefined {
+  for (const value of values) return value;
+  return undefined;
+}

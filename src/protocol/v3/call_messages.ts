@@ -1,0 +1,122 @@
+/**
+ * What requests and streams send beside application bytes: ids, codes, topics.
+ *
+ * @module
+ */
+
+import { RemoteError, TransportError } from "../../errors.ts";
+import { quote } from "../text.ts";
+import type { OutMessage, Tracker } from "./out_message.ts";
+import type { Kind, Lane } from "./types.ts";
+
+/** The longest text of an error or a reset that is sent, in UTF-16 units. */
+export const MAX_MESSAGE_CHARS = 1024;
+/** The longest topic in bytes. */
+const MAX_TOPIC_BYTES = 255;
+const CODE = /^[!-~]{1,64}$/;
+const WORD = 0x1_0000_0000;
+const ID_BYTES = 8;
+
+/** No bytes. */
+export const NO_BYTES: Uint8Array = new Uint8Array(0);
+
+const encoder = new TextEncoder();
+
+/** Whether a text may be the code of an error or a reset: 1 to 64 printable ASCII, no spaces. */
+export function isCode(code: string): boolean {
+  return CODE.test(code);
+}
+
+/** The payload of an error or a stream-reset. A text that is too long is cut. */
+export function encodeFailure(code: string, message: string): Uint8Array {
+  return encoder.encode(JSON.stringify({ code, message: message.slice(0, MAX_MESSAGE_CHARS) }));
+}
+
+/** An id as it stands on the wire, with `highBits` set in its high word and room for more bytes. */
+export function encodeId(id: number, highBits: number = 0, moreBytes: number = 0): Uint8Array {
+  const bytes = new Uint8Array(ID_BYTES + moreBytes);
+  writeU32(bytes, 0, Math.floor(id / WORD) | highBits);
+  writeU32(bytes, 4, id);
+  return bytes;
+}
+
+/** Writes the low 32 bits of a number, the highest byte first. */
+export function writeU32(into: Uint8Array, at: number, value: number): void {
+  into[at] = value >>> 24;
+  into[at + 1] = value >>> 16;
+  into[at + 2] = value >>> 8;
+  into[at + 3] = value;
+}
+
+/** The number that two words make: inexact above 2^53, but never below it then. */
+export function joinWords(high: number, low: number): number {
+  return (high >>> 0) * WORD + (low >>> 0);
+}
+
+/**
+ * A topic as it stands on the wire.
+ *
+ * @throws {TypeError} If it has a lone surrogate.
+ * @throws {RangeError} If it does not have 1 to 255 bytes.
+ */
+export function encodeTopic(topic: string): Uint8Array {
+  if (!topic.isWellFormed()) throw new TypeError("Cannot use a topic: it has a lone surrogate");
+  const bytes = topic.length > MAX_TOPIC_BYTES ? undefined : encoder.encode(topic);
+  if (bytes !== undefined && bytes.length > 0 && bytes.length <= MAX_TOPIC_BYTES) return bytes;
+  throw new RangeError(`Cannot use a topic: it must have 1 to ${MAX_TOPIC_BYTES} bytes`);
+}
+
+/** The error for what the peer answered; `what` is what failed, as in "complete the request". */
+export function remoteError(
+  what: string,
+  peer: string,
+  code: string,
+  message: string,
+): RemoteError {
+  const words = message === "" ? "" : `, ${quote(message, 256)}`;
+  const text = `Cannot ${what}: ${peer} says ${quote(code)}${words}`;
+  return new RemoteError(text, code, message, { peer });
+}
+
+/** The error for an id that the side which is answered has never given out. */
+export function neverUsed(what: string, peer: string): TransportError {
+  const text = `Cannot read a frame: it names a ${what} that there never was`;
+  return new TransportError("InvalidFrame", text, { peer });
+}
+
+/** A message that is all there when it is made. */
+export class ReadyMessage implements OutMessage {
+  /** Its kind. */
+  readonly kind: Kind;
+  /** Its lane. */
+  readonly lane: Lane;
+  /** It has none. */
+  readonly topic: undefined = undefined;
+  /** What follows its prefix. */
+  readonly payload: Uint8Array;
+  /** It is kept until it is acknowledged. */
+  readonly atMostOnce: false = false;
+  /** Told what becomes of it. */
+  readonly tracker: Tracker | undefined;
+  readonly #prefix: Uint8Array;
+
+  /** Makes a message; nobody changes `prefix` and `payload` any more. */
+  constructor(
+    kind: Kind,
+    lane: Lane,
+    prefix: Uint8Array,
+    payload: Uint8Array,
+    tracker?: Tracker,
+  ) {
+    this.kind = kind;
+    this.lane = lane;
+    this.#prefix = prefix;
+    this.payload = payload;
+    this.tracker = tracker;
+  }
+
+  /** The bytes before the payload. */
+  prefix(): Uint8Array {
+    return this.#prefix;
+  }
+}

@@ -1,0 +1,314 @@
+/**
+ * One connection of a session: frames of version 3, pings, and how the connection ends.
+ *
+ * @module
+ */
+
+import { TransportError } from "../../errors.ts";
+import type { Outbox } from "../outbox.ts";
+import { quote } from "../text.ts";
+import { FlightBudget } from "./flight_budget.ts";
+import { type Frame, type FrameCodec, readAcks, readGoaway } from "./frame_codec.ts";
+import { RoundTrips } from "./round_trips.ts";
+import type { LaneChannel, Run } from "./send_lane.ts";
+import { GOAWAY, type GoawayCode, KIND, type Lane } from "./types.ts";
+
+/** Share of the keepalive interval that an answer to a ping may take. */
+const PATIENCE_SHARE = 0.9;
+/** Share of that patience after which the peer is suspect. */
+const SUSPECT_SHARE = 1 / 3;
+/** A small batch in a buffer of more than this is copied before it is kept. */
+const SMALL_BUFFER_BYTES = 16_384;
+
+/** The connection under a channel. */
+export interface ChannelLink {
+  readonly outbox: Outbox;
+  /** Whether more may be written now. */
+  readonly writable: boolean;
+  /** Writes what is in the outbox. */
+  flush(): void;
+  /** Writes it at the end of this turn. */
+  flushSoon(): void;
+}
+
+/** The session as its channels see it. */
+export interface ChannelSession {
+  /** A sequenced frame came. */
+  handleFrame(channel: Channel, frame: Frame, now: number): void;
+  /** An acknowledgement came. */
+  handleAck(lane: Lane, id: number, now: number): void;
+  /** All acknowledgements of a frame have been told. */
+  acksHandled(now: number): void;
+  /** The peer asks for what can be acknowledged. */
+  ackNow(channel: Channel): void;
+  /** Nothing new may be begun on a channel any more. */
+  drain(channel: Channel, now: number): void;
+  /** Nothing more can be taken before the application takes something. */
+  readonly blocked: boolean;
+}
+
+/** What a channel needs to know. Times are milliseconds. */
+export interface ChannelConfig {
+  readonly codec: FrameCodec;
+  /** Whether what is lost with the connection is sent again. */
+  readonly resume: boolean;
+  /** Silence after which the connection is suspected; undefined: it never is. */
+  readonly keepaliveMs: number | undefined;
+  /** Interval of pings; undefined: only after silence. */
+  readonly healthCheckMs: number | undefined;
+}
+
+/** What a channel tells beside its session. */
+export interface ChannelSink {
+  /** The peer does not answer, or it does again. */
+  onSuspect(suspect: boolean): void;
+  /** The peer starts nothing new here. */
+  onGoaway(code: number): void;
+  /** Nothing is under way here any more, and nothing new is begun. */
+  onDrained(): void;
+}
+
+/** A connection in version 3. */
+export class Channel implements LaneChannel {
+  readonly codec: FrameCodec;
+  readonly link: ChannelLink;
+  readonly roundTrips: RoundTrips = new RoundTrips();
+  readonly budget: FlightBudget;
+  openRun: Run | undefined;
+  /** Whether we start nothing new here. */
+  draining = false;
+  /** Whether the peer asked us not to; its code. */
+  goaway: number | undefined;
+  /** Whether we have finished sending here: nothing can be written any more. */
+  ended = false;
+  /** Pings that were not answered because nothing could be written. */
+  pingsIgnored = 0;
+  readonly #config: ChannelConfig;
+  readonly #sink: ChannelSink;
+  #session: ChannelSession | undefined;
+  #batchRuns: Run[] = [];
+  #token = 0;
+  #pingSentAt: number | undefined;
+  #lastPingAt: number;
+  #patience: number;
+  #receivedAt: number;
+  #suspect = false;
+  #pingAgain = false;
+
+  /** `now` is the monotonic clock, as in every method. */
+  constructor(config: ChannelConfig, link: ChannelLink, sink: ChannelSink, now: number) {
+    this.codec = config.codec;
+    this.link = link;
+    this.budget = new FlightBudget(now);
+    this.#config = config;
+    this.#sink = sink;
+    this.#lastPingAt = now;
+    this.#receivedAt = now;
+    this.#patience = this.#usualPatience;
+  }
+
+  /** Frames to be written. */
+  get outbox(): Outbox {
+    return this.link.outbox;
+  }
+
+  /** Whether what is lost with it is sent again on another. */
+  get resume(): boolean {
+    return this.#config.resume;
+  }
+
+  /** Whether new messages may be begun here. */
+  get open(): boolean {
+    return !this.draining && this.goaway === undefined;
+  }
+
+  /** The session it belongs to. */
+  get session(): ChannelSession | undefined {
+    return this.#session;
+  }
+
+  /** Whether reading must wait. */
+  get blocked(): boolean {
+    return this.#session?.blocked ?? false;
+  }
+
+  /** Joins it to its session, or takes it out. */
+  bind(session: ChannelSession | undefined): void {
+    this.#session = session;
+  }
+
+  /** Takes a frame's body. */
+  handleBody(body: Uint8Array, now: number): void {
+    const frame = this.codec.decode(body);
+    switch (frame.kind) {
+      case KIND.ping:
+        return this.#answer(frame);
+      case KIND.pong:
+        return this.#handlePong(frame, now);
+      case KIND.ack:
+        readAcks(frame.payload, (lane, id) => this.#session?.handleAck(lane, id, now));
+        return this.#session?.acksHandled(now);
+      case KIND.goaway:
+        return this.#handleGoaway(frame, now);
+      case KIND.routed:
+      case KIND.control:
+        throw new TransportError(
+          "InvalidFrame",
+          `Cannot read a frame: kind ${frame.kind} is not in use`,
+        );
+      default:
+        this.#session?.handleFrame(this, frame, now);
+    }
+  }
+
+  /** Bytes arrived, of whatever kind. */
+  noteReceived(now: number): void {
+    this.#receivedAt = now;
+    if (!this.#suspect) return;
+    this.#suspect = false;
+    this.#sink.onSuspect(false);
+  }
+
+  /** A run was begun in the batch under way. */
+  addRun(run: Run): void {
+    this.#batchRuns.push(run);
+  }
+
+  /** The batch was taken out of the outbox: its runs are kept in it. */
+  seal(chunk: Uint8Array): void {
+    this.openRun = undefined;
+    if (this.#batchRuns.length === 0) return;
+    const roomy = chunk.buffer.byteLength > SMALL_BUFFER_BYTES &&
+      chunk.length * 2 < chunk.buffer.byteLength;
+    const kept = roomy ? chunk.slice() : chunk;
+    for (const run of this.#batchRuns) run.chunk = kept;
+    this.#batchRuns = [];
+  }
+
+  /**
+   * Asks the peer for a sign of life, and for its acknowledgements; `again` asks once more after
+   * the answer where a ping is under way already.
+   */
+  ping(now: number, again: boolean = false): void {
+    if (this.ended) return;
+    if (this.#pingSentAt !== undefined) {
+      this.#pingAgain = this.#pingAgain || again;
+      return;
+    }
+    this.#pingSentAt = this.#lastPingAt = now;
+    this.#patience = this.#usualPatience;
+    this.codec.encodePing(this.outbox, 0, ++this.#token);
+    this.link.flushSoon();
+  }
+
+  /** Expects a sign of life within so many milliseconds. */
+  probe(withinMs: number, now: number): void {
+    this.ping(now);
+    // A probe under way is not put off by the next one.
+    if (this.#patience <= withinMs) return;
+    this.#pingSentAt = now;
+    this.#patience = withinMs;
+  }
+
+  /** Starts nothing new here; the peer is told. */
+  drain(code: GoawayCode, reason: string): void {
+    if (this.draining || this.ended) return;
+    this.draining = true;
+    // Who was told to start nothing new need not be told the same.
+    if (this.goaway !== undefined) return;
+    this.codec.encodeGoaway(this.outbox, code, reason);
+    this.link.flushSoon();
+  }
+
+  /** Nothing is under way here any more. */
+  drained(): void {
+    this.#sink.onDrained();
+  }
+
+  /** The earliest time at which `handleTimeout` has something to do. */
+  nextTimeout(): number | undefined {
+    const { keepaliveMs, healthCheckMs } = this.#config;
+    let at = healthCheckMs === undefined ? Infinity : this.#lastPingAt + healthCheckMs;
+    if (this.#pingSentAt !== undefined) {
+      const from = Math.max(this.#pingSentAt, this.#receivedAt);
+      const share = this.#suspect ? 1 : SUSPECT_SHARE;
+      at = Math.min(at, from + this.#patience * share);
+    } else if (keepaliveMs !== undefined) {
+      at = Math.min(at, this.#receivedAt + keepaliveMs);
+    }
+    return at === Infinity ? undefined : at;
+  }
+
+  /** Time has passed. Returns why the connection can't go on, or undefined. */
+  handleTimeout(now: number): TransportError | undefined {
+    const { keepaliveMs, healthCheckMs } = this.#config;
+    // While we don't read, silence says nothing of the peer.
+    if (this.blocked) this.#receivedAt = now;
+    if (this.#pingSentAt !== undefined) {
+      const waited = now - Math.max(this.#pingSentAt, this.#receivedAt);
+      if (waited >= this.#patience) {
+        if (waited < 2 * this.#patience) return silent();
+        // The timer is far too late: it was this process that stood still.
+        this.#pingSentAt = undefined;
+        this.#receivedAt = now;
+        this.ping(now);
+      } else if (waited >= this.#patience * SUSPECT_SHARE && !this.#suspect) {
+        this.#suspect = true;
+        this.#sink.onSuspect(true);
+      }
+    } else if (keepaliveMs !== undefined && now >= this.#receivedAt + keepaliveMs) {
+      this.ping(now);
+    }
+    if (healthCheckMs !== undefined && now >= this.#lastPingAt + healthCheckMs) {
+      this.#lastPingAt = now;
+      this.ping(now);
+    }
+    return undefined;
+  }
+
+  get #usualPatience(): number {
+    const { keepaliveMs } = this.#config;
+    return keepaliveMs === undefined ? Infinity : keepaliveMs * PATIENCE_SHARE;
+  }
+
+  #answer(frame: Frame): void {
+    this.#session?.ackNow(this);
+    // A peer that asks and does not read must not fill our memory with answers.
+    if (!this.link.writable || this.ended) {
+      this.pingsIgnored++;
+      return;
+    }
+    this.codec.encodePong(this.outbox, frame.idHigh, frame.idLow);
+    this.link.flushSoon();
+  }
+
+  #handlePong(frame: Frame, now: number): void {
+    if (this.#pingSentAt === undefined || frame.idHigh !== 0 || frame.idLow !== this.#token) return;
+    this.roundTrips.add(now - this.#lastPingAt);
+    this.#pingSentAt = undefined;
+    if (!this.#pingAgain) return;
+    this.#pingAgain = false;
+    this.ping(now);
+  }
+
+  #handleGoaway(frame: Frame, now: number): void {
+    const { code, reason } = readGoaway(frame.payload);
+    if (code > GOAWAY.overloaded) {
+      throw new TransportError(
+        "InvalidFrame",
+        `Cannot read a frame: goaway with the unknown code ${code}: ${quote(reason)}`,
+      );
+    }
+    if (this.goaway !== undefined) return;
+    this.goaway = code;
+    this.#sink.onGoaway(code);
+    this.#session?.drain(this, now);
+  }
+}
+
+function silent(): TransportError {
+  return new TransportError(
+    "ConnectionClosed",
+    "Cannot go on with the connection: the peer does not answer",
+  );
+}

@@ -1,0 +1,43 @@
+/**
+ * How much one connection may have in flight beside its control lane. What waits in the buffers of
+ * two kernels delays a heartbeat, so no more is sent ahead than keeps the connection busy: twice
+ * what it delivers in a round trip, as BBR (Cardwell et al., 2016) estimates it.
+ *
+ * @module
+ */
+
+/** Never less than this. */
+const MIN_BYTES = 1_048_576;
+/** Twice the product of rate and delay: room for the rate to grow. */
+const GAIN = 2;
+/** The rate is taken over at least so many milliseconds. */
+const MIN_INTERVAL_MS = 4;
+/** What an interval leaves of the best rate before it. */
+const DECAY = 0.95;
+
+/** The budget of one connection. */
+export class FlightBudget {
+  /** Bytes that may be in flight. */
+  bytes: number = MIN_BYTES;
+  #since: number;
+  #delivered = 0;
+  #bestRate = 0;
+
+  /** `now` in milliseconds, as below. */
+  constructor(now: number) {
+    this.#since = now;
+  }
+
+  /** So many bytes were acknowledged. */
+  delivered(bytes: number, minRoundTripMs: number, now: number): void {
+    this.#delivered += bytes;
+    const elapsed = now - this.#since;
+    const roundTrip = Number.isFinite(minRoundTripMs) ? minRoundTripMs : MIN_INTERVAL_MS;
+    if (elapsed < Math.max(MIN_INTERVAL_MS, roundTrip)) return;
+    const rate = this.#delivered / elapsed;
+    this.#bestRate = Math.max(rate, this.#bestRate * DECAY);
+    this.bytes = Math.max(MIN_BYTES, GAIN * this.#bestRate * roundTrip);
+    this.#since = now;
+    this.#delivered = 0;
+  }
+}

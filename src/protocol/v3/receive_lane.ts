@@ -1,0 +1,233 @@
+/**
+ * One lane of a session, inwards: numbers without gaps, fragments put together, messages held while
+ * the application does not take them.
+ *
+ * @module
+ */
+
+import { TransportError } from "../../errors.ts";
+import { Fifo } from "../fifo.ts";
+import type { Frame } from "./frame_codec.ts";
+import { readTopic, readU32 } from "./frame_codec.ts";
+import { KIND, type Kind, type Lane } from "./types.ts";
+import { chargeOf } from "./send_lane.ts";
+
+/** Fragments of a message: this many, and one for each 1024 bytes of the largest message. */
+const MIN_FRAGMENTS = 64;
+const BYTES_PER_FRAGMENT = 1024;
+/** A view that is smaller than this share of its buffer is copied where it is kept. */
+const MIN_SHARE = 4;
+
+/** A received message, as a whole. One object, used again for each. */
+export class Received {
+  kind: Kind = KIND.data;
+  lane: Lane = 1;
+  /** The number of its first fragment: what names a request or a stream. */
+  id = 0;
+  topic: string | undefined;
+  /** A request's milliseconds left. */
+  msLeft = 0;
+  /** The id that a response, a cancel or a frame of a stream names, in two words. */
+  refHigh = 0;
+  refLow = 0;
+  payload: Uint8Array = new Uint8Array(0);
+}
+
+/** A message of the application that it has not taken. */
+interface Held {
+  /** The number of its last fragment: until it is admitted, it is not acknowledged. */
+  readonly lastId: number;
+  readonly topic: string | undefined;
+  readonly payload: Uint8Array;
+}
+
+interface Assembly {
+  readonly kind: Kind;
+  readonly id: number;
+  readonly topic: string | undefined;
+  readonly msLeft: number;
+  readonly refHigh: number;
+  readonly refLow: number;
+  readonly parts: Uint8Array[];
+  bytes: number;
+}
+
+/** A lane, inwards. */
+export class ReceiveLane {
+  readonly lane: Lane;
+  /** The highest number received in order. */
+  received = 0;
+  /** The highest number the peer was told. */
+  told = 0;
+  /** Frames that had been received before. */
+  duplicates = 0;
+  /** What the messages held count, as the receive window does. */
+  heldCharge = 0;
+  readonly #maxMessageSize: number;
+  readonly #held = new Fifo<Held>();
+  #assembly: Assembly | undefined;
+
+  /** `maxMessageSize` in bytes. */
+  constructor(lane: Lane, maxMessageSize: number) {
+    this.lane = lane;
+    this.#maxMessageSize = maxMessageSize;
+  }
+
+  /** The highest number that may be acknowledged. */
+  get admitted(): number {
+    const first = this.#held.peek();
+    return first === undefined ? this.received : first.lastId - 1;
+  }
+
+  /** Messages that wait for the application. */
+  get heldMessages(): number {
+    return this.#held.length;
+  }
+
+  /** Bytes of a message that is not whole. */
+  get partialBytes(): number {
+    return this.#assembly?.bytes ?? 0;
+  }
+
+  /**
+   * Takes a sequenced frame. True: `into` holds a whole message. False: there is none, or the
+   * frame had been received before.
+   *
+   * @throws {TransportError} "InvalidFrame": a gap, or what can't stand here.
+   */
+  accept(frame: Frame, into: Received): boolean {
+    const { id } = frame;
+    if (id !== this.received + 1) {
+      if (id <= this.received) {
+        this.duplicates++;
+        return false;
+      }
+      throw invalid(`number ${id} follows ${this.received} in its lane`);
+    }
+    const whole = this.#assembly === undefined
+      ? this.#first(frame, into)
+      : this.#goOn(this.#assembly, frame, into);
+    this.received = id;
+    return whole;
+  }
+
+  /** Keeps a message of the application until `admit`. */
+  hold({ topic, payload }: Received): void {
+    this.#held.push({ lastId: this.received, topic, payload: own(payload) });
+    this.heldCharge += chargeOf(payload.length);
+  }
+
+  /** The next held message. */
+  admit(): { readonly topic: string | undefined; readonly payload: Uint8Array } | undefined {
+    const held = this.#held.shift();
+    if (held !== undefined) this.heldCharge -= chargeOf(held.payload.length);
+    return held;
+  }
+
+  #first(frame: Frame, into: Received): boolean {
+    let { payload } = frame;
+    let topic: string | undefined;
+    if (frame.topic) {
+      const read = readTopic(payload);
+      topic = read.topic;
+      payload = read.rest;
+    }
+    into.kind = frame.kind;
+    into.lane = this.lane;
+    into.id = frame.id;
+    into.topic = topic;
+    into.msLeft = into.refHigh = into.refLow = 0;
+    const prefix = PREFIX_BYTES[frame.kind]!;
+    if (prefix > 0) {
+      if (payload.length < prefix) throw invalid("its payload is too short for its kind");
+      if (prefix === 4) {
+        into.msLeft = readU32(payload, 0);
+      } else {
+        into.refHigh = readU32(payload, 0);
+        into.refLow = readU32(payload, 4);
+      }
+      payload = payload.subarray(prefix);
+    }
+    into.payload = payload;
+    if (!frame.more) return this.#checkWhole(into);
+    if (!MAY_BE_FRAGMENTED[frame.kind]) throw invalid("a frame of its kind is never fragmented");
+    if (payload.length === 0) throw invalid("a fragment that is not the last is empty");
+    this.#checkSize(payload.length);
+    const { kind, id, msLeft, refHigh, refLow } = into;
+    const parts = [own(payload)];
+    this.#assembly = { kind, id, topic, msLeft, refHigh, refLow, parts, bytes: payload.length };
+    return false;
+  }
+
+  #goOn(assembly: Assembly, frame: Frame, into: Received): boolean {
+    const { payload } = frame;
+    if (frame.kind !== assembly.kind || frame.topic) {
+      throw invalid("a message begins before the one in fragments is whole");
+    }
+    if (payload.length === 0 && frame.more) {
+      throw invalid("a fragment that is not the last is empty");
+    }
+    if (assembly.parts.length >= MIN_FRAGMENTS + this.#maxMessageSize / BYTES_PER_FRAGMENT) {
+      throw invalid(`a message has more than ${assembly.parts.length} fragments`);
+    }
+    this.#checkSize(assembly.bytes + payload.length);
+    assembly.bytes += payload.length;
+    assembly.parts.push(own(payload));
+    if (frame.more) return false;
+    this.#assembly = undefined;
+    into.kind = assembly.kind;
+    into.lane = this.lane;
+    into.id = assembly.id;
+    into.topic = assembly.topic;
+    into.msLeft = assembly.msLeft;
+    into.refHigh = assembly.refHigh;
+    into.refLow = assembly.refLow;
+    into.payload = joined(assembly.parts, assembly.bytes);
+    return true;
+  }
+
+  #checkWhole({ kind, payload }: Received): true {
+    this.#checkSize(payload.length);
+    const exact = EXACT_BYTES[kind];
+    if (exact !== undefined && payload.length !== exact) {
+      throw invalid("its payload has not the length of its kind");
+    }
+    return true;
+  }
+
+  #checkSize(bytes: number): void {
+    if (bytes <= this.#maxMessageSize) return;
+    throw invalid(`a message has more than ${this.#maxMessageSize} bytes`);
+  }
+}
+
+/** Bytes of the prefix, by kind: request 4; response, error, cancel and frames of streams 8. */
+const PREFIX_BYTES: readonly number[] = [0, 4, 8, 8, 8, 0, 8, 8, 8, 8, 0, 0, 0, 0, 0, 0];
+/** Bytes after the prefix where their number is fixed: cancel 0, stream-end 0, stream-window 4. */
+const EXACT_BYTES: readonly (number | undefined)[] = [
+  ...[undefined, undefined, undefined, undefined, 0, undefined],
+  ...[undefined, 0, undefined, 4],
+];
+const MAY_BE_FRAGMENTED: readonly boolean[] = [
+  ...[true, true, true, true, false, true],
+  ...[true, false, true, false, false, false, false, false, false, false],
+];
+
+/** Bytes that may be kept: a small view must not keep a large buffer alive. */
+function own(bytes: Uint8Array): Uint8Array {
+  return bytes.length * MIN_SHARE < bytes.buffer.byteLength ? bytes.slice() : bytes;
+}
+
+function joined(parts: readonly Uint8Array[], bytes: number): Uint8Array {
+  const whole = new Uint8Array(bytes);
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}
+
+function invalid(problem: string): TransportError {
+  return new TransportError("InvalidFrame", `Cannot read a frame: ${problem}`);
+}

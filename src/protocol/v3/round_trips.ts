@@ -1,0 +1,63 @@
+/**
+ * Round-trip times of a connection.
+ *
+ * @module
+ */
+
+/** Samples kept for the percentiles. */
+const SAMPLES = 128;
+/** Weight of a new sample in the smoothed time (RFC 6298: 1/8). */
+const ALPHA = 1 / 8;
+
+/** What is known of the round trips of a connection or a peer, milliseconds. */
+export interface RoundTrip {
+  /** The last one. */
+  readonly last: number;
+  /** Smoothed, as TCP does it (RFC 6298). */
+  readonly smoothed: number;
+  /** The least since the connection was made. */
+  readonly min: number;
+  /** The median of the last 128. */
+  readonly p50: number;
+  /** The 99th percentile of the last 128. */
+  readonly p99: number;
+  /** How many were measured. */
+  readonly count: number;
+}
+
+/** Collects them. */
+export class RoundTrips {
+  readonly #samples: number[] = [];
+  #count = 0;
+  #smoothed = 0;
+  #min = Infinity;
+
+  /** The least so far; Infinity without any. */
+  get min(): number {
+    return this.#min;
+  }
+
+  /** Takes a round trip of so many milliseconds. */
+  add(ms: number): void {
+    const sample = Math.max(0, ms);
+    this.#samples[this.#count % SAMPLES] = sample;
+    this.#smoothed += this.#count === 0 ? sample : (sample - this.#smoothed) * ALPHA;
+    this.#min = Math.min(this.#min, sample);
+    this.#count++;
+  }
+
+  /** The figures; undefined while nothing was measured. */
+  summary(): RoundTrip | undefined {
+    if (this.#count === 0) return undefined;
+    const sorted = this.#samples.toSorted((a, b) => a - b);
+    const at = (share: number) => sorted[Math.ceil(share * sorted.length) - 1]!;
+    return {
+      last: this.#samples[(this.#count - 1) % SAMPLES]!,
+      smoothed: this.#smoothed,
+      min: this.#min,
+      p50: at(0.5),
+      p99: at(0.99),
+      count: this.#count,
+    };
+  }
+}

@@ -1,0 +1,475 @@
+/**
+ * One lane of a session, outwards: numbers what goes out, keeps it until it is acknowledged, and
+ * writes it again on the next connection.
+ *
+ * @module
+ */
+
+import { TransportError } from "../../errors.ts";
+import { Fifo } from "../fifo.ts";
+import type { FrameCodec } from "./frame_codec.ts";
+import { decodeRun } from "./frame_codec.ts";
+import type { Fate, OutMessage, Tracker } from "./out_message.ts";
+import { FRAGMENT_BYTES, KIND, type Lane, MIN_CHARGE_BYTES } from "./types.ts";
+import type { Outbox } from "../outbox.ts";
+
+/** Stands where a message stood that is not kept: it cancels request 0, which there never is. */
+const FILLER_PREFIX = new Uint8Array(8);
+const NO_BYTES: Uint8Array = new Uint8Array(0);
+
+/** What a lane writes to: one connection. */
+export interface LaneChannel {
+  readonly codec: FrameCodec;
+  readonly outbox: Outbox;
+  /** The run at the end of the batch under way, which frames of the same lane are added to. */
+  openRun: Run | undefined;
+  /** A run was begun in the batch: it must be told its chunk when the batch is taken. */
+  addRun(run: Run): void;
+}
+
+/** What all lanes of a session have written and the peer has not acknowledged. */
+export interface Unacked {
+  /** As the receive window counts. */
+  charge: number;
+  /** Messages. */
+  messages: number;
+  /** Bytes of their payloads. */
+  bytes: number;
+}
+
+/** Frames with numbers in a row that were written together, or the fragments of one message. */
+export interface Run {
+  readonly lane: SendLane;
+  readonly firstId: number;
+  lastId: number;
+  /** Frames below this number are acknowledged. */
+  ackedId: number;
+  charge: number;
+  messages: number;
+  bytes: number;
+  /** The batch that its frames stand in, from `start` to `end`; undefined until it is taken. */
+  chunk: Uint8Array | undefined;
+  start: number;
+  end: number;
+  readonly codec: FrameCodec;
+  /** The message whose fragments it is: they are made again from it. */
+  readonly message: OutMessage | undefined;
+  /** Nothing is kept of it: at most once. */
+  readonly dropped: boolean;
+  writtenAt: number;
+  next: Run | undefined;
+}
+
+/** A message that was written and will not be acknowledged any more. */
+export interface EndedMessage {
+  readonly kind: number;
+  readonly lane: Lane;
+  readonly topic: string | undefined;
+  readonly payload: Uint8Array;
+}
+
+interface Tracked {
+  readonly id: number;
+  readonly tracker: Tracker;
+}
+
+/** A lane, outwards. */
+export class SendLane {
+  readonly lane: Lane;
+  /** The connection it is written to. */
+  channel: LaneChannel | undefined;
+  /** Charge that was written to `channel` and not acknowledged: what that connection has in flight. */
+  flight = 0;
+  /** At-most-once messages whose connection broke before they were acknowledged. */
+  lost = 0;
+  readonly #unacked: Unacked;
+  #nextId = 1;
+  #acked = 0;
+  /** The highest number that was written to `channel`, or that the peer has. */
+  #sentTo = 0;
+  #head: Run | undefined;
+  #tail: Run | undefined;
+  #resend: Run | undefined;
+  #current: { message: OutMessage; run: Run; at: number } | undefined;
+  readonly #tracked = new Fifo<Tracked>();
+
+  /** `unacked` is shared by the lanes of a session. */
+  constructor(lane: Lane, unacked: Unacked) {
+    this.lane = lane;
+    this.#unacked = unacked;
+  }
+
+  /** The highest number given out. */
+  get lastId(): number {
+    return this.#nextId - 1;
+  }
+
+  /** Whether everything written is acknowledged and no message is half written. */
+  get idle(): boolean {
+    return this.#acked === this.#nextId - 1 && this.#current === undefined;
+  }
+
+  /** Whether frames wait to be written again. */
+  get resending(): boolean {
+    return this.#resend !== undefined;
+  }
+
+  /** Whether a message is half written. */
+  get midMessage(): boolean {
+    return this.#current !== undefined;
+  }
+
+  /** The charge of what `writeNext` would write. */
+  get nextCharge(): number {
+    const current = this.#current;
+    if (current === undefined) return 0;
+    return chargeOf(Math.min(current.message.payload.length - current.at, FRAGMENT_BYTES));
+  }
+
+  /** Writes a message of one frame. */
+  writeSmall(
+    channel: LaneChannel,
+    message: Pick<OutMessage, "kind" | "topic" | "prefix" | "atMostOnce" | "tracker">,
+    payload: Uint8Array,
+    now: number,
+  ): void {
+    const { outbox, codec } = channel;
+    const id = this.#nextId++;
+    const start = outbox.bytes;
+    const prefix = message.prefix === undefined ? undefined : message.prefix(now);
+    codec.encode(
+      outbox,
+      message.kind,
+      this.lane,
+      id,
+      false,
+      message.topic,
+      prefix,
+      payload,
+      0,
+      payload.length,
+    );
+    let run = channel.openRun;
+    if (
+      run === undefined || run.lane !== this || run.end !== start ||
+      run.dropped !== message.atMostOnce || run.message !== undefined
+    ) {
+      run = this.#newRun(channel, id, undefined, message.atMostOnce, now);
+      run.start = start;
+      channel.openRun = run;
+      channel.addRun(run);
+    }
+    run.lastId = id;
+    run.end = outbox.bytes;
+    this.#sentTo = id;
+    this.#charge(run, chargeOf(payload.length), 1, payload.length);
+    const { tracker } = message;
+    if (tracker !== undefined) {
+      tracker.onNumbered?.(id);
+      this.#tracked.push({ id, tracker });
+    }
+  }
+
+  /** Writes the first fragment of a message of several; `writeNext` writes the others. */
+  begin(channel: LaneChannel, message: OutMessage, now: number): void {
+    const run = this.#newRun(channel, this.#nextId, message, false, now);
+    run.lastId = run.firstId - 1;
+    this.#charge(run, 0, 1, message.payload.length);
+    this.#current = { message, run, at: 0 };
+    this.writeNext(channel, now);
+  }
+
+  /** Writes the next fragment, or what must be written again. The caller has asked whether there is any. */
+  writeNext(channel: LaneChannel, now: number): void {
+    if (this.#resend !== undefined) return this.#writeAgain(channel, this.#resend, now);
+    const { message, run, at } = this.#current!;
+    const end = Math.min(at + FRAGMENT_BYTES, message.payload.length);
+    const id = this.#nextId++;
+    if (at === 0) message.tracker?.onNumbered?.(id);
+    this.#encodeFragment(channel, message, id, at, end, now);
+    run.lastId = id;
+    this.#sentTo = id;
+    this.#charge(run, chargeOf(end - at), 0, 0);
+    if (end < message.payload.length) {
+      this.#current!.at = end;
+      return;
+    }
+    this.#current = undefined;
+    if (message.tracker !== undefined) this.#tracked.push({ id, tracker: message.tracker });
+  }
+
+  /** Calls `reached` when everything written so far is acknowledged or ended. */
+  mark(reached: () => void): void {
+    if (this.idle) return reached();
+    this.#tracked.push({
+      id: this.#nextId - 1,
+      tracker: { onAcked: reached, onEnded: reached },
+    });
+  }
+
+  /**
+   * The peer has admitted everything up to `id`.
+   *
+   * @throws {TransportError} "InvalidFrame" if that was never sent.
+   */
+  acknowledge(id: number): void {
+    if (!(id <= this.#nextId - 1)) throw neverSent(id);
+    if (id <= this.#acked) return;
+    this.#acked = id;
+    if (id > this.#sentTo) this.#sentTo = id;
+    for (let run = this.#head; run !== undefined; run = this.#head) {
+      if (run.ackedId <= id) this.#release(run, Math.min(id, run.lastId));
+      const whole = run.lastId <= id && this.#current?.run !== run;
+      if (!whole) break;
+      this.#head = run.next;
+      if (this.#resend === run) this.#resend = run.next;
+      if (this.#head === undefined) this.#tail = undefined;
+    }
+    this.#tellTracked(id);
+  }
+
+  /**
+   * Without acknowledgements: everything written has left the process. It counts no more, and what
+   * was written before `before` is forgotten.
+   */
+  settle(before: number): void {
+    for (let run = this.#head; run !== undefined; run = run.next) {
+      if (run === this.#current?.run) break;
+      const { ackedId } = run;
+      this.#release(run, run.lastId);
+      run.ackedId = ackedId;
+    }
+    while (this.#head !== undefined && this.#head.writtenAt < before) {
+      if (this.#head === this.#current?.run) return;
+      this.acknowledge(this.#head.lastId);
+    }
+  }
+
+  /**
+   * Takes a connection; the peer has everything up to `received`.
+   *
+   * @throws {TransportError} "InvalidFrame" if that was never sent.
+   */
+  attach(channel: LaneChannel, received: number): void {
+    if (!(received <= this.#nextId - 1)) throw neverSent(received);
+    this.channel = channel;
+    this.flight = 0;
+    this.#sentTo = Math.max(this.#acked, received);
+    this.#resend = this.#head;
+    while (this.#resend !== undefined && this.#resend.lastId <= this.#sentTo) {
+      if (this.#resend === this.#current?.run) {
+        this.#resend = undefined;
+        break;
+      }
+      this.#resend = this.#resend.next;
+    }
+  }
+
+  /** The connection is gone. */
+  detach(): void {
+    this.channel = undefined;
+    this.flight = 0;
+    this.#resend = undefined;
+    for (let run = this.#head; run !== undefined; run = run.next) {
+      if (!run.dropped) continue;
+      this.lost += run.messages;
+      this.#unacked.messages -= run.messages;
+      this.#unacked.bytes -= run.bytes;
+      run.messages = run.bytes = 0;
+    }
+  }
+
+  /** Everything that was not acknowledged, oldest first. Nothing is written any more after it. */
+  end(): EndedMessage[] {
+    const ended: EndedMessage[] = [];
+    for (let run = this.#head; run !== undefined; run = run.next) this.#takeOut(run, ended);
+    for (let next = this.#tracked.shift(); next !== undefined; next = this.#tracked.shift()) {
+      next.tracker.onEnded?.("unknown");
+    }
+    this.#current?.message.tracker?.onEnded?.("unknown");
+    for (let run = this.#head; run !== undefined; run = run.next) this.#release(run, run.lastId);
+    this.#head =
+      this.#tail =
+      this.#resend =
+      this.#current =
+        undefined;
+    this.#acked = this.#sentTo = this.#nextId - 1;
+    return ended;
+  }
+
+  #writeAgain(channel: LaneChannel, run: Run, now: number): void {
+    const from = this.#sentTo + 1;
+    const first = Math.max(from, run.firstId);
+    if (run.message !== undefined) {
+      const at = (first - run.firstId) * FRAGMENT_BYTES;
+      const end = Math.min(at + FRAGMENT_BYTES, run.message.payload.length);
+      this.#encodeFragment(channel, run.message, first, at, end, now);
+      this.flight += chargeOf(end - at);
+      this.#sentTo = first;
+      // The rest of a message that was cut in the middle is written as if for the first time.
+      if (first === run.lastId) this.#resend = run.next;
+      return;
+    }
+    if (run.dropped) {
+      for (let id = first; id <= run.lastId; id++) {
+        channel.codec.encode(
+          channel.outbox,
+          KIND.cancel,
+          this.lane,
+          id,
+          false,
+          undefined,
+          FILLER_PREFIX,
+          NO_BYTES,
+          0,
+          0,
+        );
+      }
+    } else {
+      this.#copyRun(channel, run, first);
+    }
+    this.flight += run.charge;
+    this.#sentTo = run.lastId;
+    this.#resend = run.next;
+  }
+
+  #copyRun(channel: LaneChannel, run: Run, first: number): void {
+    const { outbox, codec } = channel;
+    const bytes = run.chunk!.subarray(run.start, run.end);
+    if (first === run.firstId && codec.sameCoding(run.codec)) return outbox.addRaw(bytes);
+    decodeRun(bytes, run.codec, (frame, start, end) => {
+      if (frame.id < first) return;
+      if (codec.sameCoding(run.codec)) outbox.addRaw(bytes.subarray(start, end));
+      else codec.encodeFrame(outbox, frame);
+    });
+  }
+
+  #encodeFragment(
+    channel: LaneChannel,
+    message: OutMessage,
+    id: number,
+    from: number,
+    to: number,
+    now: number,
+  ): void {
+    const first = from === 0;
+    channel.codec.encode(
+      channel.outbox,
+      message.kind,
+      this.lane,
+      id,
+      to < message.payload.length,
+      first ? message.topic : undefined,
+      first ? message.prefix?.(now) : undefined,
+      message.payload,
+      from,
+      to,
+    );
+  }
+
+  #newRun(
+    channel: LaneChannel,
+    firstId: number,
+    message: OutMessage | undefined,
+    dropped: boolean,
+    now: number,
+  ): Run {
+    const run: Run = {
+      lane: this,
+      firstId,
+      lastId: firstId,
+      ackedId: firstId,
+      charge: 0,
+      messages: 0,
+      bytes: 0,
+      chunk: undefined,
+      start: 0,
+      end: 0,
+      codec: channel.codec,
+      message,
+      dropped,
+      writtenAt: now,
+      next: undefined,
+    };
+    if (this.#tail === undefined) this.#head = run;
+    else this.#tail.next = run;
+    this.#tail = run;
+    return run;
+  }
+
+  #charge(run: Run, charge: number, messages: number, bytes: number): void {
+    run.charge += charge;
+    run.messages += messages;
+    run.bytes += bytes;
+    this.flight += charge;
+    const unacked = this.#unacked;
+    unacked.charge += charge;
+    unacked.messages += messages;
+    unacked.bytes += bytes;
+  }
+
+  /** Frames up to `id` of a run are acknowledged. Shares of the middle are estimates, the end is exact. */
+  #release(run: Run, id: number): void {
+    const left = run.lastId - run.ackedId + 1;
+    const frames = id - run.ackedId + 1;
+    if (frames <= 0 && !(left <= 0 && run.messages > 0)) return;
+    const whole = id >= run.lastId && this.#current?.run !== run;
+    const share = (of: number) => whole ? of : Math.min(of, Math.floor(of * (frames / left)));
+    const charge = share(run.charge);
+    const several = run.message === undefined;
+    const messages = whole ? run.messages : several ? Math.min(run.messages, frames) : 0;
+    const bytes = whole ? run.bytes : several ? share(run.bytes) : 0;
+    run.ackedId = id + 1;
+    run.charge -= charge;
+    run.messages -= messages;
+    run.bytes -= bytes;
+    this.flight = Math.max(0, this.flight - charge);
+    const unacked = this.#unacked;
+    unacked.charge -= charge;
+    unacked.messages -= messages;
+    unacked.bytes -= bytes;
+  }
+
+  #tellTracked(id: number): void {
+    for (let next = this.#tracked.peek(); next !== undefined; next = this.#tracked.peek()) {
+      if (next.id > id) return;
+      this.#tracked.shift();
+      next.tracker.onAcked?.();
+    }
+  }
+
+  #takeOut(run: Run, ended: EndedMessage[]): void {
+    if (run.dropped) return;
+    const { message } = run;
+    if (message !== undefined) {
+      const { kind, lane, payload } = message;
+      ended.push({ kind, lane, topic: topicOf(message), payload });
+      return;
+    }
+    decodeRun(run.chunk!.subarray(run.start, run.end), run.codec, (frame) => {
+      if (frame.id < run.ackedId) return;
+      const { topic, payload } = run.codec.application(frame);
+      ended.push({ kind: frame.kind, lane: this.lane, topic, payload: payload.slice() });
+    });
+  }
+}
+
+/** What a frame of so many application bytes counts against the receive window. */
+export function chargeOf(bytes: number): number {
+  return bytes < MIN_CHARGE_BYTES ? MIN_CHARGE_BYTES : bytes;
+}
+
+/** The topic of a message as text. */
+export function topicOf({ topic }: OutMessage): string | undefined {
+  return topic === undefined ? undefined : new TextDecoder().decode(topic);
+}
+
+/** How a message ends that was never written. */
+export const UNSENT: Fate = "unsent";
+
+function neverSent(id: number): TransportError {
+  return new TransportError(
+    "InvalidFrame",
+    `Cannot go on with the session: the peer acknowledges number ${id}, which was never sent`,
+  );
+}

@@ -1,0 +1,559 @@
+/**
+ * A session: what two processes have sent each other, numbered, acknowledged and kept over
+ * connections that come and go (docs/protocol.md, section "Sessions").
+ *
+ * @module
+ */
+
+import { TransportError } from "../../errors.ts";
+import type { Backlog } from "./backlog.ts";
+import { isMarker } from "./backlog.ts";
+import type { Channel, ChannelSession } from "./channel.ts";
+import type { Frame } from "./frame_codec.ts";
+import type { OutMessage, StreamSource, Tracker } from "./out_message.ts";
+import { Received, ReceiveLane } from "./receive_lane.ts";
+import { chargeOf, type EndedMessage, SendLane, type Unacked } from "./send_lane.ts";
+import { BULK, CONTROL, FRAGMENT_BYTES, KIND, type Kind, type Lane, NORMAL } from "./types.ts";
+
+/** Acknowledgements are sent within this time, … */
+const ACK_DELAY_MS = 25;
+/** … or after so many frames, … */
+const ACK_FRAMES = 256;
+/** … or after so many bytes. */
+const ACK_BYTES = 262_144;
+/** A batch is written as soon as it is this large. */
+const BATCH_BYTES = 131_072;
+/** Bytes of the normal lane that go out before the bulk lane has its turn. */
+const NORMAL_SHARE_BYTES = 4 * FRAGMENT_BYTES;
+/** Shares of the peer's window that a lane may fill: what is more urgent still finds room. */
+const WINDOW_SHARES = [1, 7 / 8, 3 / 4] as const;
+/** Without acknowledgements: how long what has left is remembered, to be reported if it may be lost. */
+const TAIL_MS = 5_000;
+const LANES = [CONTROL, NORMAL, BULK] as const;
+
+/** Which connection a lane takes, where it may take several. */
+export type PoolStrategy = "first-available" | "round-robin" | "least-loaded";
+
+/** What a session needs to know. */
+export interface SessionConfig {
+  /** Whether what breaks with a connection is sent again. */
+  readonly resume: boolean;
+  /** The largest message, bytes. */
+  readonly maxMessageSize: number;
+  /** What the peer takes unacknowledged, bytes. */
+  readonly peerWindow: number;
+  /** What we take unacknowledged, bytes. */
+  readonly receiveWindow: number;
+  readonly strategy: PoolStrategy;
+  /** What waits to be sent; it outlives the session. */
+  readonly backlog: Backlog;
+}
+
+/** What a session tells its peer. */
+export interface SessionSink {
+  /** Whether a message of the peer can be taken now. */
+  wantsMessage(): boolean;
+  /** A message of the peer. */
+  onMessage(lane: Lane, topic: string | undefined, payload: Uint8Array): void;
+  /** Anything that is not a plain message: requests, responses, streams. */
+  onOther(received: Received, now: number): void;
+  /** Throws where a request or a stream must not be taken: the peer does not take our answers. */
+  checkLoad(kind: Kind): void;
+  /** Less is unacknowledged than before. */
+  onRoom(): void;
+  /** A plain message was written for the first time. */
+  onSent(payloadBytes: number): void;
+  /** `nextTimeout` may have come nearer. */
+  onTimer(): void;
+}
+
+/** A message that ended with the session, and what is known of it. */
+export type Ended = EndedMessage;
+
+/** The parts of a plain message that `sendData` gives. */
+interface Plain {
+  readonly kind: typeof KIND.data;
+  readonly topic: Uint8Array | undefined;
+  readonly prefix: undefined;
+  readonly atMostOnce: boolean;
+  readonly tracker: Tracker | undefined;
+}
+
+const PLAIN: Plain = {
+  kind: KIND.data,
+  topic: undefined,
+  prefix: undefined,
+  atMostOnce: false,
+  tracker: undefined,
+};
+const NO_STREAMS: StreamSource = { ready: () => false, next: () => undefined };
+
+/** A session. */
+export class Session implements ChannelSession {
+  readonly config: SessionConfig;
+  /** The monotonic clock at the input that is being handled. */
+  now: number;
+  /** Frames of streams, which take turns with the messages. */
+  streams: StreamSource = NO_STREAMS;
+  readonly #sink: SessionSink;
+  readonly #unacked: Unacked = { charge: 0, messages: 0, bytes: 0 };
+  readonly #out: readonly [SendLane, SendLane, SendLane];
+  readonly #in: readonly [ReceiveLane, ReceiveLane, ReceiveLane];
+  readonly #channels: Channel[] = [];
+  readonly #received = new Received();
+  /** What the peer said it had, when it last said so. */
+  readonly #peerReceived: [number, number, number] = [0, 0, 0];
+  #ackFrames = 0;
+  #ackBytes = 0;
+  #ackDeadline: number | undefined;
+  #normalBytes = 0;
+  #streamTurn = false;
+  #nextPlace = 0;
+  #pumping = false;
+  #ended = false;
+
+  /** Makes a session without connections. */
+  constructor(config: SessionConfig, sink: SessionSink, now: number) {
+    this.config = config;
+    this.#sink = sink;
+    this.now = now;
+    const out = (lane: Lane) => new SendLane(lane, this.#unacked);
+    this.#out = [out(CONTROL), out(NORMAL), out(BULK)];
+    const lane = (lane: Lane) => new ReceiveLane(lane, config.maxMessageSize);
+    this.#in = [lane(CONTROL), lane(NORMAL), lane(BULK)];
+  }
+
+  /** The highest numbers received in order: control, normal, bulk. */
+  get received(): readonly [number, number, number] {
+    return [this.#in[0].received, this.#in[1].received, this.#in[2].received];
+  }
+
+  /** Its connections, oldest first. */
+  get channels(): readonly Channel[] {
+    return this.#channels;
+  }
+
+  /** Whether it is over. */
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  /** Messages written and not acknowledged. */
+  get unackedMessages(): number {
+    return this.#unacked.messages;
+  }
+
+  /** Their payload bytes. */
+  get unackedBytes(): number {
+    return this.#unacked.bytes;
+  }
+
+  /** Messages received that the application has not taken. */
+  get heldMessages(): number {
+    return this.#in.reduce((sum, lane) => sum + lane.heldMessages, 0);
+  }
+
+  /** Frames that were received twice. */
+  get duplicates(): number {
+    return this.#in.reduce((sum, lane) => sum + lane.duplicates, 0);
+  }
+
+  /** At-most-once messages whose connection broke. */
+  get lost(): number {
+    return this.#out.reduce((sum, lane) => sum + lane.lost, 0);
+  }
+
+  /** Whether the peer has sent more than its window, so that nothing more is read. */
+  get blocked(): boolean {
+    let held = 0;
+    for (const lane of this.#in) held += lane.heldCharge + lane.partialBytes;
+    // A message that is all but admitted is acknowledged all but its last fragment: one per lane.
+    return held > this.config.receiveWindow + LANES.length * this.config.maxMessageSize;
+  }
+
+  /** Whether everything written has been acknowledged. */
+  get idle(): boolean {
+    return this.#out.every((lane) => lane.idle);
+  }
+
+  // --- connections ---
+
+  /**
+   * Takes a connection in. `received` is what the peer says it has.
+   *
+   * @throws {TransportError} "InvalidFrame" if that was never sent.
+   */
+  attach(channel: Channel, received: readonly number[], now: number): void {
+    this.now = now;
+    for (const lane of LANES) {
+      const number = received[lane] ?? 0;
+      if (!(number <= this.#out[lane].lastId)) {
+        throw new TransportError(
+          "InvalidFrame",
+          "Cannot resume the session: the peer has what was never sent",
+        );
+      }
+      this.#peerReceived[lane] = Math.max(this.#peerReceived[lane], number);
+    }
+    channel.bind(this);
+    this.#channels.push(channel);
+    // What was acknowledged on a connection that broke may not have arrived.
+    for (const lane of this.#in) lane.told = 0;
+    if (this.#in.some((lane) => lane.admitted > 0)) this.#ackSoon(now);
+    this.#place(true);
+    this.pump(now);
+  }
+
+  /** A connection is gone. */
+  detach(channel: Channel, now: number): void {
+    const index = this.#channels.indexOf(channel);
+    if (index < 0) return;
+    this.now = now;
+    this.#channels.splice(index, 1);
+    channel.bind(undefined);
+    for (const lane of this.#out) if (lane.channel === channel) lane.detach();
+    if (this.#ended) return;
+    this.#place(false);
+    this.pump(now);
+  }
+
+  /** A connection takes nothing new: lanes leave it, and it ends when all on it is acknowledged. */
+  drain(channel: Channel, now: number): void {
+    this.now = now;
+    this.#place(false);
+    this.pump(now);
+    this.#checkDrained(channel);
+  }
+
+  // --- sending ---
+
+  /**
+   * Sends a plain message at once where nothing waits before it; false: it must be queued. The
+   * payload is copied.
+   */
+  sendData(
+    lane: Lane,
+    topic: Uint8Array | undefined,
+    payload: Uint8Array,
+    atMostOnce: boolean,
+    tracker: Tracker | undefined,
+    now: number,
+  ): boolean {
+    const out = this.#out[lane];
+    const channel = out.channel as Channel | undefined;
+    if (
+      channel === undefined || payload.length > FRAGMENT_BYTES || !channel.link.writable ||
+      !channel.open || out.resending || out.midMessage ||
+      this.config.backlog.peek(lane) !== undefined ||
+      !this.#allows(out, channel, chargeOf(payload.length))
+    ) return false;
+    if (channel.outbox.overflows(payload.length)) channel.link.flush();
+    const message = topic === undefined && !atMostOnce && tracker === undefined
+      ? PLAIN
+      : { kind: KIND.data, topic, prefix: undefined, atMostOnce, tracker };
+    out.writeSmall(channel, message, payload, now);
+    this.#sink.onSent(payload.length);
+    if (channel.outbox.bytes >= BATCH_BYTES) channel.link.flush();
+    else channel.link.flushSoon();
+    return true;
+  }
+
+  /** Asks the peer to acknowledge now what it has. */
+  prompt(now: number): void {
+    for (const lane of this.#out) {
+      if (!lane.idle && lane.channel !== undefined) (lane.channel as Channel).ping(now, true);
+    }
+  }
+
+  /** Writes what waits, as far as the connections and the peer take it. */
+  pump(now: number): void {
+    if (this.#pumping || this.#ended) return;
+    this.now = now;
+    this.#pumping = true;
+    try {
+      for (const channel of [...this.#channels]) this.#pumpChannel(channel, now);
+    } finally {
+      this.#pumping = false;
+    }
+  }
+
+  // --- what the connections tell ---
+
+  /** @ignore */
+  handleFrame(channel: Channel, frame: Frame, now: number): void {
+    this.now = now;
+    const lane = this.#in[frame.lane];
+    if (frame.kind === KIND.request || frame.kind === KIND.streamOpen) {
+      this.#sink.checkLoad(frame.kind);
+    }
+    this.#ackFrames++;
+    this.#ackBytes += frame.payload.length;
+    if (lane.accept(frame, this.#received)) this.#dispatch(lane, this.#received, now);
+    if (!this.config.resume) return;
+    if (this.#ackFrames >= ACK_FRAMES || this.#ackBytes >= ACK_BYTES) this.ackNow(channel);
+    else this.#ackSoon(now);
+  }
+
+  /** @ignore */
+  handleAck(lane: Lane, id: number, now: number): void {
+    const out = this.#out[lane];
+    const before = out.flight;
+    out.acknowledge(id);
+    const channel = out.channel as Channel | undefined;
+    channel?.budget.delivered(before - out.flight, channel.roundTrips.min, now);
+  }
+
+  /** @ignore */
+  acksHandled(now: number): void {
+    this.now = now;
+    this.#place(false);
+    this.#sink.onRoom();
+    this.pump(now);
+    for (const channel of [...this.#channels]) this.#checkDrained(channel);
+  }
+
+  /** @ignore */
+  ackNow(asked: Channel): void {
+    const channel = asked.ended ? this.#channels.find((other) => !other.ended) : asked;
+    if (channel === undefined) return;
+    this.#ackFrames = this.#ackBytes = 0;
+    this.#ackDeadline = undefined;
+    if (!this.config.resume) return;
+    const acks: { lane: Lane; id: number }[] = [];
+    for (const lane of this.#in) {
+      const id = lane.admitted;
+      if (id <= lane.told) continue;
+      lane.told = id;
+      acks.push({ lane: lane.lane, id });
+    }
+    if (acks.length === 0) return;
+    channel.codec.encodeAck(channel.outbox, acks);
+    channel.link.flushSoon();
+  }
+
+  // --- time and the application ---
+
+  /** The application takes messages again. */
+  release(now: number): void {
+    this.now = now;
+    let taken = 0;
+    for (const lane of this.#in) {
+      while (lane.heldMessages > 0 && this.#sink.wantsMessage()) {
+        const held = lane.admit()!;
+        taken += chargeOf(held.payload.length);
+        this.#sink.onMessage(lane.lane, held.topic, held.payload);
+      }
+    }
+    if (taken === 0 || this.#ended) return;
+    this.#ackBytes += taken;
+    const [channel] = this.#channels;
+    if (channel !== undefined && this.#ackBytes >= ACK_BYTES) this.ackNow(channel);
+    else this.#ackSoon(now);
+  }
+
+  /** The earliest time at which `handleTimeout` has something to do. */
+  nextTimeout(): number | undefined {
+    return this.#channels.length === 0 ? undefined : this.#ackDeadline;
+  }
+
+  /** Time has passed. */
+  handleTimeout(now: number): void {
+    this.now = now;
+    if (this.#ackDeadline === undefined || now < this.#ackDeadline) return;
+    this.#ackDeadline = undefined;
+    const [channel] = this.#channels;
+    if (channel !== undefined) this.ackNow(channel);
+  }
+
+  /** Calls `reached` when everything accepted so far has been acknowledged or has ended. */
+  whenAcked(reached: () => void): void {
+    let missing = LANES.length;
+    const one = () => {
+      if (--missing === 0) reached();
+    };
+    for (const lane of LANES) {
+      if (this.config.backlog.peek(lane) !== undefined) {
+        this.config.backlog.mark(lane, { reached: one });
+      } else this.#out[lane].mark(one);
+    }
+    this.prompt(this.now);
+  }
+
+  /**
+   * Ends it. What was written and not acknowledged comes back; what was never written stays in the
+   * backlog, but for answers and streams, which mean nothing to whoever comes next.
+   */
+  end(): Ended[] {
+    if (this.#ended) return [];
+    this.#ended = true;
+    for (const channel of this.#channels) channel.bind(undefined);
+    this.#channels.length = 0;
+    const { backlog } = this.config;
+    const strays = backlog.filter(({ kind }) => kind !== KIND.data && kind !== KIND.request);
+    for (const { tracker } of strays) tracker?.onEnded?.("unsent");
+    return this.#out.flatMap((lane) => lane.end());
+  }
+
+  /** Without `resume`: everything written has left the process. */
+  settle(now: number): void {
+    if (this.config.resume) return;
+    for (const lane of this.#out) lane.settle(now - TAIL_MS);
+    this.#sink.onRoom();
+  }
+
+  // --- helpers ---
+
+  #dispatch(lane: ReceiveLane, received: Received, now: number): void {
+    if (received.kind !== KIND.data) return this.#sink.onOther(received, now);
+    if (lane.heldMessages === 0 && this.#sink.wantsMessage()) {
+      this.#sink.onMessage(received.lane, received.topic, received.payload);
+    } else {
+      lane.hold(received);
+    }
+  }
+
+  #ackSoon(now: number): void {
+    if (this.#ackDeadline !== undefined || !this.config.resume) return;
+    this.#ackDeadline = now + ACK_DELAY_MS;
+    this.#sink.onTimer();
+  }
+
+  #pumpChannel(channel: Channel, now: number): void {
+    const { link, outbox } = channel;
+    while (link.writable) {
+      const lane = this.#next(channel);
+      if (lane === undefined) break;
+      if (outbox.overflows(FRAGMENT_BYTES)) link.flush();
+      if (!link.writable) break;
+      this.#write(lane, channel, now);
+      if (outbox.bytes >= BATCH_BYTES) link.flush();
+    }
+    if (outbox.bytes > 0) link.flushSoon();
+  }
+
+  /** The lane whose turn it is on a connection. */
+  #next(channel: Channel): SendLane | undefined {
+    const [control, normal, bulk] = this.#out;
+    if (this.#ready(control, channel)) return control;
+    const normalReady = this.#ready(normal, channel);
+    const bulkReady = this.#ready(bulk, channel);
+    if (normalReady && bulkReady) {
+      if (this.#normalBytes < NORMAL_SHARE_BYTES) return normal;
+      this.#normalBytes = 0;
+      return bulk;
+    }
+    return normalReady ? normal : bulkReady ? bulk : undefined;
+  }
+
+  #ready(out: SendLane, channel: Channel): boolean {
+    if (out.channel !== channel) return false;
+    const { lane } = out;
+    if (out.resending) return this.#flies(out, channel, FRAGMENT_BYTES);
+    if (out.midMessage) return this.#allows(out, channel, out.nextCharge);
+    if (!channel.open) return false;
+    const waiting = this.#firstMessage(out);
+    if (waiting !== undefined) {
+      return this.#allows(out, channel, chargeOf(Math.min(waiting.payload.length, FRAGMENT_BYTES)));
+    }
+    return this.streams.ready(lane) && this.#allows(out, channel, FRAGMENT_BYTES);
+  }
+
+  /** The first message that waits in a lane; markers before it are passed on. */
+  #firstMessage(out: SendLane): OutMessage | undefined {
+    const { backlog } = this.config;
+    for (let next = backlog.peek(out.lane); next !== undefined; next = backlog.peek(out.lane)) {
+      if (!isMarker(next)) return next;
+      backlog.shift(out.lane);
+      out.mark(next.reached);
+    }
+    return undefined;
+  }
+
+  /** Whether the peer's window and the connection have room. */
+  #allows(out: SendLane, channel: Channel, charge: number): boolean {
+    if (!this.config.resume) return true;
+    const { charge: unacked } = this.#unacked;
+    const room = this.config.peerWindow * WINDOW_SHARES[out.lane];
+    if (unacked > 0 && unacked + charge > room) return false;
+    return this.#flies(out, channel, charge);
+  }
+
+  /** What is urgent never waits for the connection's budget. */
+  #flies(out: SendLane, channel: Channel, charge: number): boolean {
+    if (out.lane === CONTROL || !this.config.resume) return true;
+    let flight = 0;
+    for (const lane of this.#out) if (lane.channel === channel) flight += lane.flight;
+    return flight === 0 || flight + charge <= channel.budget.bytes;
+  }
+
+  #write(out: SendLane, channel: Channel, now: number): void {
+    if (out.resending) return out.writeNext(channel, now);
+    if (out.lane === NORMAL) this.#normalBytes += FRAGMENT_BYTES;
+    if (out.midMessage) return out.writeNext(channel, now);
+    const message = this.#take(out);
+    if (message === undefined) return;
+    if (message.kind === KIND.data) this.#sink.onSent(message.payload.length);
+    if (message.payload.length <= FRAGMENT_BYTES) {
+      out.writeSmall(channel, message, message.payload, now);
+    } else {
+      out.begin(channel, message, now);
+    }
+  }
+
+  /** Messages and streams of a lane take turns. */
+  #take(out: SendLane): OutMessage | undefined {
+    const waiting = this.#firstMessage(out);
+    const stream = this.streams.ready(out.lane);
+    this.#streamTurn = !this.#streamTurn;
+    if (waiting !== undefined && !(stream && this.#streamTurn)) {
+      this.config.backlog.shift(out.lane);
+      return waiting;
+    }
+    return this.streams.next(out.lane);
+  }
+
+  /** Gives every lane its connection. A lane moves only when nothing of it is under way. */
+  #place(anew: boolean): void {
+    const open = this.#channels.filter((channel) => channel.open);
+    for (const out of this.#out) {
+      const present = out.channel as Channel | undefined;
+      if (present !== undefined && !out.idle) continue;
+      const stays = present !== undefined && present.open && !anew &&
+        this.config.strategy === "first-available";
+      if (stays) continue;
+      const chosen = open.length === 0 ? undefined : this.#choose(out.lane, open);
+      if (chosen === present) continue;
+      if (chosen === undefined) out.detach();
+      else out.attach(chosen, this.#peerReceived[out.lane]);
+    }
+  }
+
+  /** Bulk has a connection to itself where there are two. */
+  #choose(lane: Lane, open: readonly Channel[]): Channel {
+    const last = open.length - 1;
+    if (lane === BULK || last === 0) return open[last]!;
+    const others = open.slice(0, last);
+    switch (this.config.strategy) {
+      case "first-available":
+        // With three, what is urgent has one to itself, too.
+        return others[lane === CONTROL && others.length > 1 ? 1 : 0]!;
+      case "round-robin":
+        return others[this.#nextPlace++ % others.length]!;
+      case "least-loaded":
+        return others.reduce((best, channel) =>
+          this.#flightOf(channel) < this.#flightOf(best) ? channel : best
+        );
+    }
+  }
+
+  #flightOf(channel: Channel): number {
+    return this.#out.reduce((sum, lane) => lane.channel === channel ? sum + lane.flight : sum, 0) +
+      channel.outbox.bytes;
+  }
+
+  #checkDrained(channel: Channel): void {
+    if (channel.open || !this.#channels.includes(channel)) return;
+    const busy = (lane: SendLane) => this.config.resume ? !lane.idle : lane.midMessage;
+    if (!this.#out.some((lane) => lane.channel === channel && busy(lane))) channel.drained();
+  }
+}

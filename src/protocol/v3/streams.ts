@@ -1,0 +1,313 @@
+/**
+ * All streams with one peer: who opened how many, and whose turn it is to send.
+ *
+ * @module
+ */
+
+import { BackpressureError, TransportError } from "../../errors.ts";
+import { joinWords, neverUsed } from "./call_messages.ts";
+import type { OutMessage, SessionPort, StreamSource, Tracker } from "./out_message.ts";
+import { StreamCore, type StreamHost } from "./stream_core.ts";
+import { Turns } from "./stream_turns.ts";
+import { KIND, type Lane, PEER_BIT } from "./types.ts";
+
+/** The most streams of one peer at once, where the configuration says nothing else. */
+export const DEFAULT_MAX_STREAMS = 256;
+/** The most refused streams whose reset has not been written, likewise. */
+export const DEFAULT_MAX_REFUSALS = 1024;
+/** More, where a peer may open so many that keeping its bound can earn it more refusals. */
+const REFUSALS_PER_STREAM = 4;
+
+/** Told what the peer opens. */
+export interface StreamTableSink {
+  /** The peer has opened a stream. Its place is taken until it is closed and `release` was called. */
+  onStream(stream: StreamCore): void;
+  /** A stream was refused: there are too many. */
+  onRefused?(lane: Lane, topic: string | undefined): void;
+  /** `overloaded` was true and is not any more. */
+  onRelieved?(): void;
+}
+
+/** Bounds of what a peer may open. */
+export interface StreamTableConfig {
+  /** The peer's node id, for errors. */
+  readonly peer: string;
+  /** The most streams the peer may have open; one runs until our application is done with it. */
+  readonly maxStreams?: number;
+  /** The most refused streams whose reset waits to be written. */
+  readonly maxRefusals?: number;
+}
+
+/**
+ * Streams with one peer. The table outlives the peer's sessions, because applications do: a peer
+ * that comes back finds the places taken that its earlier streams still occupy.
+ */
+export class StreamTable implements StreamSource {
+  readonly #config: StreamTableConfig;
+  readonly #sink: StreamTableSink;
+  readonly #maxStreams: number;
+  readonly #maxRefusals: number;
+  readonly #lanes = [new LaneStreams(), new LaneStreams(), new LaneStreams()] as const;
+  /** Streams of ours whose open has not been written, and their opens. */
+  readonly #opening = new Map<StreamCore, OutMessage>();
+  readonly #host: StreamHost;
+  #port: SessionPort;
+  #session = 0;
+  #peerMaxStreams: number;
+  #ours = 0;
+  #theirs = 0;
+  #refusals = 0;
+  #wasOverloaded = false;
+
+  /** Makes an empty table. `peerMaxStreams` is what the peer lets us have open at once. */
+  constructor(
+    port: SessionPort,
+    peerMaxStreams: number,
+    config: StreamTableConfig,
+    sink: StreamTableSink,
+  ) {
+    this.#port = port;
+    this.#peerMaxStreams = peerMaxStreams;
+    this.#config = config;
+    this.#sink = sink;
+    this.#maxStreams = config.maxStreams ?? DEFAULT_MAX_STREAMS;
+    this.#maxRefusals = config.maxRefusals ??
+      Math.max(DEFAULT_MAX_REFUSALS, REFUSALS_PER_STREAM * this.#maxStreams);
+    this.#host = {
+      peer: config.peer,
+      changed: (stream) => this.#changed(stream),
+      closed: (stream) => this.#closed(stream),
+      released: (stream) => this.#released(stream),
+      withdraw: (stream) => this.#withdraw(stream),
+    };
+  }
+
+  /** Streams that we opened and that are not closed. */
+  get ours(): number {
+    return this.#ours;
+  }
+
+  /** Places that the peer's streams take, those of earlier sessions included. */
+  get theirs(): number {
+    return this.#theirs;
+  }
+
+  /**
+   * Whether the peer opens streams without taking our refusals: nothing further may be given to
+   * `handleOpen` until `onRelieved`.
+   */
+  get overloaded(): boolean {
+    const over = this.#refusals >= this.#maxRefusals;
+    if (over) this.#wasOverloaded = true;
+    return over;
+  }
+
+  /**
+   * Opens a stream. The payload belongs to it from here on.
+   *
+   * @param topicBytes The topic as it stands on the wire.
+   * @throws {BackpressureError} If as many are open as the peer takes.
+   */
+  open(
+    lane: Lane,
+    topic: string | undefined,
+    topicBytes: Uint8Array | undefined,
+    payload: Uint8Array,
+  ): StreamCore {
+    const { peer } = this.#config;
+    if (this.#ours >= this.#peerMaxStreams) {
+      const text = `Cannot open a stream to ${peer}: ${this.#ours} are open`;
+      throw new BackpressureError(text, this.#ours, { peer });
+    }
+    const stream = new StreamCore(this.#host, { lane, topic, payload, ours: true }, undefined);
+    stream.session = this.#session;
+    this.#ours++;
+    const open: OutMessage = {
+      kind: KIND.streamOpen,
+      lane,
+      topic: topicBytes,
+      prefix: undefined,
+      payload,
+      atMostOnce: false,
+      tracker: this.#openTracker(stream),
+    };
+    this.#opening.set(stream, open);
+    this.#port.enqueue(open);
+    return stream;
+  }
+
+  /**
+   * The peer opens a stream.
+   *
+   * @throws {TransportError} "InvalidFrame" if its id is not above all before it.
+   */
+  handleOpen(lane: Lane, id: number, topic: string | undefined, payload: Uint8Array): void {
+    const streams = this.#lanes[lane];
+    if (!(id > streams.theirHighest)) throw neverUsed("new stream", this.#config.peer);
+    streams.theirHighest = id;
+    const stream = new StreamCore(this.#host, { lane, topic, payload, ours: false }, id);
+    stream.session = this.#session;
+    streams.theirs.set(id, stream);
+    if (this.#theirs >= this.#maxStreams) return this.#refuse(stream);
+    this.#theirs++;
+    this.#sink.onStream(stream);
+  }
+
+  /**
+   * Bytes of a stream. The id comes as its two words; what is late is ignored, as below.
+   *
+   * @throws {TransportError} "InvalidFrame" if there never was such a stream, or the peer has ended
+   * it before; as below.
+   */
+  handleData(lane: Lane, high: number, low: number, bytes: Uint8Array): void {
+    this.#find(lane, high, low)?.handleData(bytes);
+  }
+
+  /** The peer sends nothing more on a stream. */
+  handleEnd(lane: Lane, high: number, low: number): void {
+    this.#find(lane, high, low)?.handleEnd();
+  }
+
+  /** The peer gives a stream up. */
+  handleReset(lane: Lane, high: number, low: number, code: string, message: string): void {
+    this.#find(lane, high, low)?.handleReset(code, message);
+  }
+
+  /** The peer allows further bytes on a stream. */
+  handleWindow(lane: Lane, high: number, low: number, bytes: number): void {
+    this.#find(lane, high, low)?.handleWindow(bytes);
+  }
+
+  /** Whether a stream has a frame for this lane. */
+  ready(lane: Lane): boolean {
+    const { urgent, data } = this.#lanes[lane];
+    return !urgent.empty || !data.empty;
+  }
+
+  /** The next frame: short ones first, then bytes, one frame of each stream in turn. */
+  next(lane: Lane): OutMessage | undefined {
+    const { urgent, data } = this.#lanes[lane];
+    const first = urgent.next();
+    const stream = first ?? data.next();
+    if (stream === undefined) return undefined;
+    const message = first === undefined ? stream.nextData() : stream.nextUrgent();
+    this.#place(stream);
+    return message;
+  }
+
+  /** The session has ended: all streams fail with "ConnectionClosed". */
+  end(reason: TransportError): void {
+    const { peer } = this.#config;
+    const open = [...this.#opening.keys()];
+    for (const { ours, theirs } of this.#lanes) open.push(...ours.values(), ...theirs.values());
+    for (const message of this.#opening.values()) this.#port.withdraw(message);
+    this.#opening.clear();
+    for (const streams of this.#lanes) streams.clear();
+    this.#session++;
+    this.#ours = 0;
+    const text = `Cannot use the stream: the session with ${peer} ended`;
+    const error = new TransportError("ConnectionClosed", text, { peer, cause: reason });
+    for (const stream of open) stream.fail(error);
+  }
+
+  /** There is a new session. */
+  begin(port: SessionPort, peerMaxStreams: number): void {
+    this.#port = port;
+    this.#peerMaxStreams = peerMaxStreams;
+  }
+
+  #refuse(stream: StreamCore): void {
+    stream.refused = true;
+    this.#refusals++;
+    stream.reset("TOO_MANY_STREAMS", "too many streams are open");
+    stream.release();
+    this.#sink.onRefused?.(stream.lane, stream.topic);
+  }
+
+  #openTracker(stream: StreamCore): Tracker {
+    return {
+      onNumbered: (id) => {
+        if (!this.#opening.delete(stream)) return;
+        const streams = this.#lanes[stream.lane];
+        streams.ourHighest = id;
+        streams.ours.set(id, stream);
+        stream.numbered(id);
+      },
+    };
+  }
+
+  /** The stream that a frame of the peer names; undefined if it is closed. */
+  #find(lane: Lane, high: number, low: number): StreamCore | undefined {
+    const streams = this.#lanes[lane];
+    const ours = (high & PEER_BIT) !== 0;
+    const id = joinWords(high & ~PEER_BIT, low);
+    const highest = ours ? streams.ourHighest : streams.theirHighest;
+    if (id < 1 || id > highest) throw neverUsed("stream", this.#config.peer);
+    return (ours ? streams.ours : streams.theirs).get(id);
+  }
+
+  #withdraw(stream: StreamCore): boolean {
+    const open = this.#opening.get(stream);
+    if (open === undefined || !this.#port.withdraw(open)) return false;
+    this.#opening.delete(stream);
+    return true;
+  }
+
+  #changed(stream: StreamCore): void {
+    if (this.#place(stream)) this.#port.wake();
+  }
+
+  /** Lets a stream stand where it belongs. True: it has something to send that it had not. */
+  #place(stream: StreamCore): boolean {
+    const { urgent, data } = this.#lanes[stream.lane];
+    const { urgentTurn, dataTurn } = stream;
+    let joined = false;
+    if (!stream.urgent) urgent.leave(urgentTurn);
+    else if (urgent.join(urgentTurn)) joined = true;
+    if (!stream.sendable) data.leave(dataTurn);
+    else if (data.join(dataTurn)) joined = true;
+    return joined;
+  }
+
+  #closed(stream: StreamCore): void {
+    this.#changed(stream);
+    if (stream.session === this.#session) {
+      const { ours, theirs } = this.#lanes[stream.lane];
+      if (stream.id !== undefined) (stream.ours ? ours : theirs).delete(stream.id);
+      if (stream.ours) this.#ours--;
+    }
+    if (!stream.refused) return this.#free(stream);
+    this.#refusals--;
+    if (!this.#wasOverloaded || this.overloaded) return;
+    this.#wasOverloaded = false;
+    this.#sink.onRelieved?.();
+  }
+
+  #released(stream: StreamCore): void {
+    this.#free(stream);
+  }
+
+  /** A place is free when the stream is closed and the application is done, whichever is later. */
+  #free(stream: StreamCore): void {
+    if (stream.ours || stream.refused || !stream.closed || !stream.isReleased) return;
+    this.#theirs--;
+  }
+}
+
+/** The streams of one lane. */
+class LaneStreams {
+  readonly ours = new Map<number, StreamCore>();
+  readonly theirs = new Map<number, StreamCore>();
+  /** Those with something short to send. */
+  readonly urgent = new Turns<StreamCore>();
+  /** Those with bytes or an end to send. */
+  readonly data = new Turns<StreamCore>();
+  ourHighest = 0;
+  theirHighest = 0;
+
+  clear(): void {
+    this.ours.clear();
+    this.theirs.clear();
+    this.ourHighest = this.theirHighest = 0;
+  }
+}

@@ -1,0 +1,133 @@
+/**
+ * How a message is sent: what the application says of it, checked.
+ *
+ * @module
+ */
+
+import { TransportError } from "./errors.ts";
+import type { Delivery, WhenFull } from "./options.ts";
+import type { Peer } from "./peer/peer.ts";
+import type { SendPlan } from "./peer/send_queue.ts";
+import { encodeTopic } from "./protocol/v3/topic.ts";
+import { type Lane, LANE_NAMES, type LaneName, NORMAL } from "./protocol/v3/types.ts";
+
+/** How a message is sent that may not wait. */
+export interface TrySendOptions {
+  /**
+   * The lane: "control" goes before everything else, "bulk" lets everything else go first. Order
+   * holds within a lane.
+   * @default {"normal"}
+   */
+  lane?: LaneName | undefined;
+  /** What it is about, for the receiver: 1 to 255 bytes of UTF-8. Protocol version 3. */
+  topic?: string | undefined;
+  /**
+   * `"at-most-once"`: it is sent once and not kept; lost with its connection, and then only counted.
+   * @default {the endpoint's `delivery`}
+   */
+  delivery?: Delivery | undefined;
+}
+
+/** How a message is sent. */
+export interface SendOptions extends TrySendOptions {
+  /**
+   * What to do when the peer's queue is full.
+   * @default {"wait"}
+   */
+  whenFull?: WhenFull | undefined;
+  /**
+   * Resolve only when the peer has it in its receive queue, and reject if it is reported
+   * undelivered. Protocol version 3.
+   * @default {false}
+   */
+  acknowledged?: boolean | undefined;
+  /**
+   * Ends the wait: the promise rejects with `signal.reason`. A message that was accepted before is
+   * sent all the same.
+   */
+  signal?: AbortSignal | undefined;
+}
+
+/** How a stream is opened. */
+export interface StreamOptions {
+  /** The lane of all its bytes. @default {"normal"} */
+  lane?: LaneName | undefined;
+  /** What it is about: the peer's `onStream` of this topic gets it. 1 to 255 bytes of UTF-8. */
+  topic?: string | undefined;
+  /** Bytes that the peer gets with the stream: at most `maxMessageSize`. */
+  payload?: Uint8Array | undefined;
+  /** Resets the stream. */
+  signal?: AbortSignal | undefined;
+}
+
+/** How a message goes out of which nothing is said. */
+export const PLAIN: SendPlan = {
+  lane: NORMAL,
+  topic: undefined,
+  atMostOnce: false,
+  tracker: undefined,
+};
+
+const DELIVERIES: readonly Delivery[] = ["resume", "at-most-once"];
+
+/** The lane of a name. */
+export function checkLane(name: LaneName | undefined): Lane {
+  if (name === undefined) return NORMAL;
+  const lane = LANE_NAMES.indexOf(name);
+  if (lane >= 0) return lane as Lane;
+  throw new TypeError(`Cannot send: lane must be one of ${LANE_NAMES.join(", ")}`);
+}
+
+/** Checks the options of one message. */
+export function sendPlan(
+  { lane, topic, delivery }: TrySendOptions,
+  usual: Delivery,
+): SendPlan {
+  if (delivery !== undefined && !DELIVERIES.includes(delivery)) {
+    throw new TypeError(`Cannot send: delivery must be one of ${DELIVERIES.join(", ")}`);
+  }
+  return {
+    lane: checkLane(lane),
+    topic: topic === undefined ? undefined : encodeTopic(topic),
+    atMostOnce: (delivery ?? usual) === "at-most-once",
+    tracker: undefined,
+  };
+}
+
+/** Sends a message and waits for the peer's acknowledgement. */
+export function sendAcknowledged(
+  peer: Peer,
+  bytes: Uint8Array,
+  options: SendOptions,
+  usual: Delivery,
+  whenFull: WhenFull,
+): Promise<void> {
+  const { signal } = options;
+  const plan = sendPlan(options, usual);
+  return new Promise((resolve, reject) => {
+    const leave = () => signal?.removeEventListener("abort", onAbort);
+    const onAbort = () => reject(signal?.reason);
+    const tracker = {
+      onAcked: () => {
+        leave();
+        resolve();
+      },
+      onEnded: (fate: "unsent" | "unknown") => {
+        leave();
+        const why = fate === "unsent" ? "it was not sent" : "nobody knows whether it arrived";
+        const text = `Cannot deliver a message to ${peer.nodeId}: ${why}`;
+        reject(new TransportError("ConnectionClosed", text, { peer: peer.nodeId }));
+      },
+    };
+    signal?.addEventListener("abort", onAbort, { once: true });
+    const refused = (error: unknown) => {
+      leave();
+      reject(error);
+    };
+    try {
+      peer.send(bytes, { ...plan, tracker }, whenFull, signal).catch(refused);
+    } catch (error) {
+      refused(error);
+    }
+  });
+}

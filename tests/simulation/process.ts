@@ -1,0 +1,390 @@
+/** A simulated process: an endpoint, what its application does with it, and its death. */
+
+import type { Endpoint, Message } from "../../mod.ts";
+import type { Environment } from "../../src/runtime/environment.ts";
+import type { VirtualEnvironment } from "../support/memory_network.ts";
+import { laneOf, newEndpoint, send, topicOf, trySend } from "./api.ts";
+import type { EventLog } from "./event_log.ts";
+import type { Entry, Ledger, ProcessId, Stream } from "./ledger.ts";
+import type { LinkOwner, SimulatedNetwork } from "./network.ts";
+import { drawSize, type NodePlan, type Plan, type ReaderKind } from "./plan.ts";
+import { Random } from "./random.ts";
+
+/** What all processes of a run share. */
+export interface World {
+  readonly plan: Plan;
+  readonly environment: VirtualEnvironment;
+  readonly network: SimulatedNetwork;
+  readonly ledger: Ledger;
+  readonly log: EventLog;
+  /** Something went wrong that is no message. */
+  complain(text: string): void;
+}
+
+/** The name of a node on the network. */
+export function nodeName(node: number): string {
+  return `n${node}`;
+}
+
+/** Time for one process: its timers go with it. */
+class ProcessEnvironment implements Environment {
+  alive = true;
+  readonly #shared: VirtualEnvironment;
+  readonly #random: Random;
+  readonly #cancels = new Set<() => void>();
+
+  constructor(shared: VirtualEnvironment, random: Random) {
+    this.#shared = shared;
+    this.#random = random;
+  }
+
+  get pendingTimers(): number {
+    return this.#cancels.size;
+  }
+
+  wallClock(): number {
+    return this.#shared.wallClock();
+  }
+
+  now(): number {
+    return this.#shared.now();
+  }
+
+  setTimer(delayMs: number, callback: () => void): () => void {
+    const cancelShared = this.#shared.setTimer(delayMs, () => {
+      this.#cancels.delete(cancel);
+      callback();
+    });
+    const cancel = () => {
+      if (this.#cancels.delete(cancel)) cancelShared();
+    };
+    // What a dead process sets in its last turn never fires.
+    if (this.alive) this.#cancels.add(cancel);
+    else cancelShared();
+    return cancel;
+  }
+
+  die(): void {
+    this.alive = false;
+    for (const cancel of [...this.#cancels]) cancel();
+  }
+
+  random(): number {
+    return this.#random.next();
+  }
+
+  randomBytes(length: number): Uint8Array {
+    return Uint8Array.from({ length }, () => Math.floor(this.#random.next() * 256));
+  }
+}
+
+/** One start of a node. */
+export class Process {
+  readonly id: ProcessId;
+  readonly endpoint: Endpoint;
+  readonly #world: World;
+  readonly #plan: NodePlan;
+  readonly #environment: ProcessEnvironment;
+  /** Decides what the application does on its own. */
+  readonly #random: Random;
+  /** Nothing is slow any more. */
+  #hurried = false;
+  #stopReader: (() => void) | undefined;
+  #closing = false;
+  readonly #owner: LinkOwner;
+
+  constructor(world: World, node: number, start: number) {
+    const { plan, environment, network } = world;
+    this.#world = world;
+    this.id = { node, start };
+    this.#plan = plan.nodes[node]!;
+    const host = network.host(nodeName(node));
+    this.#owner = { host, links: new Set(), alive: () => this.alive };
+    this.#random = new Random(plan.seed, 1_000 + node * 100 + start);
+    const own = new Random(plan.seed, 5_000 + node * 100 + start);
+    this.#environment = new ProcessEnvironment(environment, own);
+    this.endpoint = newEndpoint(plan.version, {
+      nodeId: nodeName(node),
+      listen: host.address,
+      security: "legacy",
+      environment: this.#environment,
+      transports: [network.transport(this.#owner)],
+      peers: this.#plan.dials.map((peer) => ({
+        nodeId: nodeName(peer),
+        address: network.host(nodeName(peer)).address,
+      })),
+      ...this.#plan.options,
+    }, this.#plan.session);
+    this.#watch();
+  }
+
+  /** Whether it runs. */
+  get alive(): boolean {
+    return this.#environment.alive;
+  }
+
+  /** Timers it has set. */
+  get pendingTimers(): number {
+    return this.#environment.pendingTimers;
+  }
+
+  async start(): Promise<void> {
+    await this.endpoint.start();
+    this.read(this.#plan.reader);
+  }
+
+  /** Dies as with kill -9, or with its whole host. What had been acknowledged was received. */
+  kill(silent: boolean): void {
+    this.#environment.die();
+    this.#world.network.kill(this.#owner, silent);
+    this.#takeRest();
+  }
+
+  /** Closes in order; the application takes what is left in the queue. */
+  async close(drainMs: number): Promise<void> {
+    this.#closing = true;
+    await this.endpoint.close({ drainMs });
+    this.#takeRest();
+    // A link that was closed tells its owner in the next turn.
+    await new Promise<void>((resolve) => void this.#world.environment.setTimer(1, resolve));
+    if (this.pendingTimers > 0) this.#complain(`closed with ${this.pendingTimers} timers left`);
+    const open = [...this.#owner.links].filter((link) => !link.gone).map((link) => link.id);
+    if (open.length > 0) this.#complain(`closed, and its links ${open.join(", ")} are open`);
+  }
+
+  #takeRest(): void {
+    this.#stopReader?.();
+    const { receiveQueueLength } = this.endpoint.stats();
+    for (let i = 0; i < receiveQueueLength; i++) {
+      const message = this.endpoint.tryReceive();
+      if (message !== undefined) this.#take(message);
+    }
+  }
+
+  // --- sending ---
+
+  /** Sends one message in one of the ways there are. Returns its size. */
+  sendOne(to: number, r: Random): number {
+    const { traffic } = this.#world.plan;
+    const lane = r.pick(traffic.lanes);
+    const size = drawSize(r, traffic);
+    const topic = r.chance(traffic.topics) ? drawTopic(r) : undefined;
+    const stream: Stream = { from: this.id, to, lane };
+    if (this.endpoint.peer(nodeName(to)) === undefined) return 0;
+    if (r.chance(traffic.acknowledged)) this.#sendAcknowledged(stream, size, topic);
+    else if (r.chance(traffic.waiting)) this.#sendWaiting(stream, size, topic, r);
+    else this.#trySend(stream, size, topic);
+    return size;
+  }
+
+  /** Forgets a peer, and meets it again where this side is the one that dials. */
+  disconnect(peer: number, backMs: number): void {
+    const nodeId = nodeName(peer);
+    if (this.endpoint.peer(nodeId) === undefined) return;
+    this.endpoint.disconnect(nodeId).catch((error) => {
+      if (this.alive) this.#world.complain(`disconnect rejected: ${error.message}`);
+    });
+    if (!this.#plan.dials.includes(peer)) return;
+    const address = this.#world.network.host(nodeId).address;
+    const connect = () => {
+      if (!this.alive || this.#closing) return;
+      this.endpoint.connect({ nodeId, address }).catch(() => {
+        this.#world.environment.setTimer(100, connect);
+      });
+    };
+    this.#world.environment.setTimer(backMs, connect);
+  }
+
+  #trySend(stream: Stream, size: number, topic: string | undefined): void {
+    const { ledger, plan } = this.#world;
+    const { entry, payload } = ledger.open(stream, size, topic);
+    const { lane, to } = stream;
+    const taken = trySend(plan.version, this.endpoint, nodeName(to), payload, lane, topic);
+    if (taken) ledger.accept(entry);
+    else ledger.refuse(entry);
+    this.#log("send", stream, size, taken ? 1 : 0);
+  }
+
+  #sendAcknowledged(stream: Stream, size: number, topic: string | undefined): void {
+    const { ledger } = this.#world;
+    const { entry, payload, number } = ledger.open(stream, size, topic, { acknowledged: true });
+    const whenFull = this.#world.plan.traffic.drops ? "reject" : "wait";
+    this.#send(stream, payload, { topic, acknowledged: true, whenFull }).then(() => {
+      if (!this.alive) return;
+      ledger.ack(entry);
+      this.#log("acked", stream, number);
+    }, (error) => this.#refused(entry, stream, number, error));
+    this.#log("send acknowledged", stream, size);
+  }
+
+  #sendWaiting(stream: Stream, size: number, topic: string | undefined, r: Random): void {
+    const { ledger, plan: { traffic }, environment } = this.#world;
+    const atMostOnce = r.chance(traffic.atMostOnce);
+    const aborts = r.chance(traffic.abort);
+    // "drop-oldest" goes before those who wait: who wants the order of calls has only one of them.
+    const whenFull = traffic.drops
+      ? r.pick(["drop-oldest", "drop-newest", "reject"] as const)
+      : "wait";
+    const { entry, payload, number } = ledger.open(stream, size, topic, { mayVanish: atMostOnce });
+    const abort = new AbortController();
+    const signal = aborts ? abort.signal : undefined;
+    this.#send(stream, payload, { topic, whenFull, signal, atMostOnce }).then(() => {
+      if (!this.alive) return;
+      ledger.accept(entry);
+      this.#log("accepted", stream, number);
+    }, (error) => this.#refused(entry, stream, number, error));
+    this.#log("send waiting", stream, size);
+    if (aborts) environment.setTimer(r.between(0, 50), () => abort.abort(new Error("aborted")));
+  }
+
+  #send(stream: Stream, payload: Uint8Array, how: {
+    topic: string | undefined;
+    acknowledged?: boolean;
+    whenFull?: "wait" | "reject" | "drop-oldest" | "drop-newest";
+    signal?: AbortSignal | undefined;
+    atMostOnce?: boolean;
+  }): Promise<void> {
+    return send(this.#world.plan.version, this.endpoint, nodeName(stream.to), payload, {
+      lane: stream.lane,
+      topic: how.topic,
+      acknowledged: how.acknowledged ?? false,
+      whenFull: how.whenFull ?? "wait",
+      signal: how.signal,
+      delivery: how.atMostOnce === true ? "at-most-once" : "resume",
+    });
+  }
+
+  #refused(entry: Entry, stream: Stream, number: number, error: unknown): void {
+    if (!this.alive) return;
+    this.#world.ledger.refuse(entry);
+    this.#log("refused", stream, number, (error as { code?: string }).code?.length ?? 0);
+  }
+
+  // --- receiving ---
+
+  /** Takes messages in this way from now on. */
+  read(kind: ReaderKind): void {
+    this.#stopReader?.();
+    switch (kind) {
+      case "handler":
+      case "slow handler":
+        this.#stopReader = this.endpoint.onMessage((message) => {
+          this.#take(message);
+          const pause = kind === "handler" ? undefined : this.#pause();
+          if (pause !== undefined) return pause;
+        });
+        return;
+      case "receive":
+        return this.#receive();
+      case "iterate":
+        return this.#iterate();
+      case "poll":
+        return this.#poll();
+    }
+  }
+
+  /** From now on the application is as fast as it can be. */
+  hurry(): void {
+    this.#hurried = true;
+    this.read("handler");
+  }
+
+  #receive(): void {
+    const abort = new AbortController();
+    const { signal } = abort;
+    this.#stopReader = () => abort.abort();
+    const loop = async () => {
+      while (!signal.aborted) {
+        this.#take(await this.endpoint.receive({ signal }));
+        await this.#pause();
+      }
+    };
+    loop().catch(() => {});
+  }
+
+  #iterate(): void {
+    let stopped = false;
+    this.#stopReader = () => {
+      stopped = true;
+    };
+    const loop = async () => {
+      for await (const message of this.endpoint) {
+        this.#take(message);
+        await this.#pause();
+        if (stopped) break;
+      }
+    };
+    loop().catch((error) => this.#world.complain(`iterating threw ${error}`));
+  }
+
+  #poll(): void {
+    let stopped = false;
+    this.#stopReader = () => {
+      stopped = true;
+    };
+    const poll = () => {
+      if (stopped || !this.alive) return;
+      for (let i = 0; i < 20; i++) {
+        const message = this.endpoint.tryReceive();
+        if (message === undefined) break;
+        this.#take(message);
+      }
+      this.#world.environment.setTimer(this.#random.between(1, this.#plan.pauseMs), poll);
+    };
+    poll();
+  }
+
+  #take(message: Message): void {
+    const { ledger } = this.#world;
+    const from = Number(message.from.slice(1));
+    const lane = laneOf(message);
+    const arrival = { payload: message.payload, lane, topic: topicOf(message) };
+    const number = ledger.receive(from, this.id, arrival)?.number ?? -1;
+    const stream: Stream = { from: { node: from, start: 0 }, to: this.id.node, lane };
+    this.#log("receive", stream, number, message.payload.length);
+  }
+
+  #pause(): Promise<void> | undefined {
+    if (this.#hurried || !this.#random.chance(this.#plan.pauseRate)) return undefined;
+    const ms = this.#random.between(1, this.#plan.pauseMs);
+    return new Promise((resolve) => this.#world.environment.setTimer(ms, resolve));
+  }
+
+  // --- events ---
+
+  #watch(): void {
+    const { ledger, log, plan } = this.#world;
+    const { endpoint } = this;
+    endpoint.addEventListener("undelivered", ({ detail }) => {
+      if (!this.alive) return;
+      const to = Number(detail.nodeId.slice(1));
+      const lane = laneOf(detail);
+      const arrival = { payload: detail.payload, lane, topic: topicOf(detail) };
+      ledger.report(this.id, to, arrival, detail.fate, detail.error.code === "Backpressure");
+      log.add("undelivered", this.id.node, this.id.start, to, detail.payload.length, detail.fate);
+    });
+    endpoint.addEventListener("peerup", ({ detail }) => {
+      log.add("up", this.id.node, this.id.start, Number(detail.nodeId.slice(1)));
+      const version = endpoint.peer(detail.nodeId)?.version;
+      if (version !== plan.version) this.#world.complain(`version ${version} was negotiated`);
+    });
+    endpoint.addEventListener("peerdown", ({ detail }) => {
+      log.add("down", this.id.node, this.id.start, Number(detail.nodeId.slice(1)));
+    });
+    endpoint.addEventListener("warning", ({ detail }) => {
+      if (detail.error !== undefined) log.add("warning", this.id.node, detail.error.message);
+    });
+  }
+
+  #complain(text: string): void {
+    this.#world.complain(`${nodeName(this.id.node)}.${this.id.start} ${text}`);
+  }
+
+  #log(what: string, { from, to, lane }: Stream, ...more: number[]): void {
+    this.#world.log.add(what, this.id.node, this.id.start, from.node, to, lane, ...more);
+  }
+}
+
+function drawTopic(r: Random): string {
+  return r.chance(0.1) ? "ü".repeat(r.between(1, 127)) : `topic ${r.between(1, 5)}`;
+}
