@@ -28,6 +28,12 @@ export { loadConfigFile } from "./src/config_file.ts";
 export { type BroadcastResult, Endpoint, type EndpointConfig } from "./src/endpoint.ts";
 export type { SendOptions, StreamOptions, TrySendOptions } from "./src/send_plan.ts";
 export {
+  type EnvelopeToSign,
+  signEnvelope,
+  verifyEnvelope,
+  type VerifyEnvelopeOptions,
+} from "./src/envelope.ts";
+export {
   BackpressureError,
   ConfigError,
   type ErrorCode,
@@ -86,11 +92,19 @@ export type { StreamHandler } from "./src/peer/stream_handlers.ts";
 export { TransportStream } from "./src/peer/web_stream.ts";
 export type { ConnectionInfo, PeerInfo } from "./src/peer_info.ts";
 export { Backoff, type BackoffOptions } from "./src/protocol/backoff.ts";
+export type { Envelope, SignedEnvelope } from "./src/protocol/envelope.ts";
+export {
+  type EnvelopeRefusal,
+  EnvelopeWindow,
+  type EnvelopeWindowOptions,
+} from "./src/protocol/envelope_window.ts";
 export { encodeFrame, FrameDecoder, type FrameDecoderOptions } from "./src/protocol/frame.ts";
 export type { ConnectionState } from "./src/protocol/state.ts";
 export type { RoundTrip } from "./src/protocol/v3/round_trips.ts";
 export type { LaneName } from "./src/protocol/v3/types.ts";
 export { TokenBucket, type TokenBucketOptions } from "./src/protocol/token_bucket.ts";
+export { RoutingTable, type RoutingTableOptions } from "./src/routing.ts";
+export { readSigningKey, type SigningKey } from "./src/runtime/ed25519.ts";
 export type { Environment } from "./src/runtime/environment.ts";
 export { validateSecurity } from "./src/security.ts";
 export type { PoolStats, RefusedStats, TrafficStats, TransportStats } from "./src/stats.ts";

@@ -7,13 +7,16 @@
 import { readFile } from "node:fs/promises";
 import { dirname, isAbsolute, join } from "node:path";
 import { ConfigError } from "./errors.ts";
-import type { EndpointOptions, TlsOptions } from "./options.ts";
+import type { EndpointOptions } from "./options.ts";
 import { showValue } from "./show_value.ts";
 import { loadConfigFrom, MAX_PATH_CHARS } from "./toml.ts";
 
+const TLS_PATHS = ["certPath", "keyPath", "caCertPath"] as const;
+const KEY_PATHS = ["privateKeyPath"] as const;
+
 /**
  * Reads the options of an endpoint from a TOML file, as `loadConfig` does from a text. Relative
- * paths of certificates count from the file's own folder. Deno needs `--allow-read` for the file.
+ * paths of certificates and keys count from the file's own folder. Deno needs `--allow-read` for the file.
  *
  * @throws {ConfigError} Where the file can't be read or its content is wrong; names the file.
  *
@@ -31,8 +34,12 @@ import { loadConfigFrom, MAX_PATH_CHARS } from "./toml.ts";
  */
 export async function loadConfigFile(path: string): Promise<EndpointOptions> {
   const options = loadConfigFrom(decode(await readBytes(path), path), path);
-  if (options.tls === undefined) return options;
-  return { ...options, tls: withPathsFrom(dirname(path), options.tls) };
+  const { tls, identity, signing } = options;
+  const folder = dirname(path);
+  if (tls !== undefined) options.tls = withPathsFrom(folder, tls, TLS_PATHS);
+  if (identity !== undefined) options.identity = withPathsFrom(folder, identity, KEY_PATHS);
+  if (signing !== undefined) options.signing = withPathsFrom(folder, signing, KEY_PATHS);
+  return options;
 }
 
 async function readBytes(path: string): Promise<Uint8Array> {
@@ -51,11 +58,17 @@ function decode(bytes: Uint8Array, path: string): string {
   }
 }
 
-function withPathsFrom(folder: string, tls: TlsOptions): TlsOptions {
-  const moved = { ...tls };
-  for (const key of ["certPath", "keyPath", "caCertPath"] as const) {
+function withPathsFrom<K extends string, T extends { [_ in K]?: string }>(
+  folder: string,
+  table: T,
+  keys: readonly K[],
+): T {
+  const moved = { ...table };
+  for (const key of keys) {
     const path = moved[key];
-    if (path !== undefined && !isAbsolute(path)) moved[key] = join(folder, path);
+    if (path !== undefined && !isAbsolute(path)) {
+      Object.assign(moved, { [key]: join(folder, path) });
+    }
   }
   return moved;
 }

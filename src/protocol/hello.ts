@@ -134,7 +134,7 @@ function versionThree(
   if (local.maxVersion < 3) return {};
   return {
     session: claim === undefined ? undefined : { id: claim.id, received: claim.received },
-    ...termMembers(local.maxVersion, local, sessionGeneration),
+    ...termMembers(local, sessionGeneration),
     public_key: publicKey,
   };
 }

@@ -87,7 +87,7 @@ export function rejectedBy(
 
 /**
  * A reject that comes behind a welcome: a listener refuses the proof that followed it. Undefined
- * where the body is something else. No frame of version 3 begins like one.
+ * where the body is something else. No frame of version 3 begins like one: its lane would be 3.
  *
  * @param peer Whom we are connected to.
  */

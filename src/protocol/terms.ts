@@ -64,15 +64,13 @@ const NO_TERMS: SentTerms = {
 };
 
 /**
- * Our terms as members of a hello or welcome of this version; there are none below version 3.
- * Members that are undefined are left out of JSON.
+ * Our terms as members of a hello or welcome of version 3. Those that are undefined are left out
+ * of JSON.
  */
 export function termMembers(
-  version: number,
   { receiveWindow, features, maxStreams }: OwnTerms,
   sessionGeneration: number | undefined,
 ): Record<string, unknown> {
-  if (version < 3) return {};
   return {
     session_generation: sessionGeneration,
     receive_window: receiveWindow,

@@ -85,7 +85,7 @@ export function encodeWelcome(
     timestamp: Math.round(wallClockMs),
     nonce: encodeNonce("a welcome", nonce),
     session: sessionMember(agreement.session),
-    ...termMembers(agreement.version, local, sessionGeneration),
+    ...termMembers(local, sessionGeneration),
     public_key: publicKey,
   }, publicKey === undefined ? 0 : SIGNATURE_MEMBER_BYTES);
 }

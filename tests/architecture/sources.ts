@@ -28,7 +28,8 @@ export const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   "stats.ts": ["errors.ts"],
   "options.ts": ["runtime/environment.ts"],
   "endpoint.ts": [
-    ...["codec.ts", "errors.ts", "events.ts", "failures.ts", "link_tls.ts", "listeners.ts"],
+    ...["codec.ts", "envelope.ts", "errors.ts", "events.ts", "failures.ts", "link_tls.ts"],
+    ...["listeners.ts", "routing.ts"],
     ...[
       "options.ts",
       "peer_info.ts",
@@ -47,8 +48,7 @@ export const ALLOWED: Readonly<Record<string, readonly string[]>> = {
       "default_options.ts",
       "events.ts",
       "option_reader.ts",
-      "resolve_options.ts",
-      "resolve_tls.ts",
+      "resolve_",
     ],
     ...["show_value.ts", "toml.ts", "toml_names.ts", "protocol/", "peer/", "runtime/"],
     "transport/",

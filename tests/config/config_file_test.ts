@@ -44,6 +44,23 @@ async function withFiles(
 }
 
 describe("loadConfigFile", () => {
+  it("takes relative paths of private keys from the file's own folder, too", async () => {
+    const absolute = join("/", "etc", "node1.key");
+    const text = [
+      'node_id = "node1"',
+      "[identity]",
+      'private_key_path = "../keys/node1.key"',
+      "[signing]",
+      `private_key_path = ${JSON.stringify(absolute)}`,
+      "trusted_keys = {}",
+    ].join("\n");
+    await withFiles({ "hawser.toml": text }, async (folder) => {
+      const { identity, signing } = await loadConfigFile(join(folder, "hawser.toml"));
+      assert.equal(identity?.privateKeyPath, join(folder, "..", "keys", "node1.key"));
+      assert.equal(signing?.privateKeyPath, absolute);
+    });
+  });
+
   it("takes relative paths of certificates from the file's own folder", async () => {
     const absolute = join("/", "etc", "ca.crt");
     assert.ok(isAbsolute(absolute));

@@ -45,6 +45,14 @@ describe("a sealed message", () => {
     assert.equal(verifier().open(empty, "a", "me", NOW).length, 0);
   });
 
+  it("is opened beside those of every other trusted node", () => {
+    const open = verifier();
+    const keyB = readSigningKey(keyOfB.privateKeyPem);
+    const b = new EnvelopeSigner({ nodeId: "b", sign: (x) => keyB.sign(x), wallClockMs: NOW });
+    open.open(signer().seal("me", ascii("ahoy"), NOW), "a", "me", NOW);
+    assert.deepEqual(open.open(b.seal("me", ascii("b"), NOW), "b", "me", NOW), ascii("b"));
+  });
+
   it("is refused from another peer, for another node, and without a trusted key", () => {
     const bytes = signer().seal("me", ascii("ahoy"), NOW);
     const open = verifier();

@@ -31,8 +31,9 @@ describe("the numbers in an EnvelopeWindow", () => {
     assert.deepEqual(admit(window, ...all), Array(200).fill(undefined));
     assert.deepEqual(admit(window, ...all.slice(136)), Array(64).fill("replayed"));
     assert.deepEqual(admit(window, 220, 199, 219), [undefined, "replayed", undefined]);
+    assert.deepEqual(admit(window, 222, 221), [undefined, undefined]);
     // Exactly one width on: the same bit, and a new number.
-    assert.deepEqual(admit(window, 284, 283, 284), [undefined, undefined, "replayed"]);
+    assert.deepEqual(admit(window, 286, 285, 286), [undefined, undefined, "replayed"]);
     assert.deepEqual(admit(window, 1e15, 1e15 - 1, 1e15), [undefined, undefined, "replayed"]);
   });
 
@@ -55,13 +56,21 @@ describe("the numbers in an EnvelopeWindow", () => {
 
   it("do what a set of all that were taken would do", () => {
     const width = 64;
-    const step = fc.oneof(fc.nat(300), fc.integer({ min: 1e6, max: 1e6 + 100 }));
+    // A walk: mostly near the highest, now and then far ahead.
+    const step = fc.oneof(
+      { weight: 20, arbitrary: fc.integer({ min: -6, max: 3 }) },
+      { weight: 3, arbitrary: fc.integer({ min: -80, max: 0 }) },
+      { weight: 1, arbitrary: fc.integer({ min: 0, max: 150 }) },
+    );
     fc.assert(
-      fc.property(fc.array(step, { maxLength: 300 }), (sequences) => {
+      fc.property(fc.array(step, { maxLength: 300 }), (steps) => {
         const window = new EnvelopeWindow({ width });
         const taken = new Set<number>();
-        let highest = -Infinity;
-        for (const sequence of sequences) {
+        let highest = 100;
+        assert.equal(window.admit("a", highest, NOW, NOW), undefined);
+        taken.add(highest);
+        for (const step of steps) {
+          const sequence = Math.max(0, highest + step);
           const expected = highest - sequence >= width
             ? "too-far-behind"
             : taken.has(sequence)
@@ -124,6 +133,16 @@ describe("the senders of an EnvelopeWindow", () => {
     assert.equal(window.admit("b", 1, NOW + 2000, NOW + 2000), "too-many-senders");
     assert.equal(window.admit("a", 1, NOW + 1000, NOW + 2000), "replayed");
     assert.equal(window.admit("b", 1, NOW + 2001, NOW + 2001), undefined);
+  });
+});
+
+describe("a sender whose clock goes back", () => {
+  it("is remembered for its newest timestamp, not for its last", () => {
+    const window = new EnvelopeWindow({ maxAgeMs: 1000, maxSenders: 1 });
+    assert.equal(window.admit("a", 1, NOW, NOW), undefined);
+    assert.equal(window.admit("a", 2, NOW - 900, NOW), undefined);
+    assert.equal(window.admit("b", 1, NOW + 500, NOW + 500), "too-many-senders");
+    assert.equal(window.admit("a", 1, NOW, NOW + 500), "replayed");
   });
 });
 

@@ -1,4 +1,4 @@
-/** Two nodes whose sessions carry what there is by themselves, at the end of a turn. */
+/** Two nodes whose sessions carry what there is by themselves, at the end of a turn or at once. */
 
 import { FakeSession, Node, type NodeConfig, settle } from "../protocol/v3_pair.ts";
 import type { OutMessage } from "../../src/protocol/v3/out_message.ts";
@@ -23,12 +23,15 @@ export class LivePair {
   readonly b: Node;
   /** Nothing is carried while this is set. */
   stopped = false;
+  readonly #atOnce: boolean;
   #queued = false;
+  #carrying = false;
 
-  constructor(config: NodeConfig = {}) {
+  constructor(config: NodeConfig = {}, atOnce: boolean = false) {
+    this.#atOnce = atOnce;
     const node = (peer: string) => {
       const session = new LiveSession();
-      session.onBusy = () => this.carrySoon();
+      session.onBusy = () => this.#atOnce ? this.#carry() : this.carrySoon();
       return new Node(peer, { ...config, session });
     };
     this.a = node("b");
@@ -41,8 +44,15 @@ export class LivePair {
     this.#queued = true;
     queueMicrotask(() => {
       this.#queued = false;
-      if (!this.stopped) settle(this.a, this.b);
+      if (!this.stopped) this.#carry();
     });
+  }
+
+  #carry(): void {
+    if (this.#carrying) return;
+    this.#carrying = true;
+    settle(this.a, this.b);
+    this.#carrying = false;
   }
 }
 

@@ -225,6 +225,21 @@ describe("a request", () => {
     assert.deepEqual([await outcome(answered), request!.signal.aborted], ["ok", false]);
   });
 
+  it("leaves no listener at its signal, however it ends", async () => {
+    const world = new World();
+    const listeners = new Set<unknown>();
+    const giveUp = new AbortController();
+    const { signal } = giveUp;
+    signal.addEventListener = (_: string, listener: unknown) => void listeners.add(listener);
+    signal.removeEventListener = (_: string, listener: unknown) => void listeners.delete(listener);
+    world.handle(({ payload }) => payload);
+    const asked = world.ask("x", { signal });
+    assert.equal(listeners.size, 1);
+    assert.deepEqual([await outcome(asked), listeners.size], ["x", 0]);
+    assert.equal(await outcome(world.ask("", { signal, topic: "none" })), "NO_HANDLER");
+    assert.equal(listeners.size, 0);
+  });
+
   it("times out on both sides", async () => {
     const world = new World();
     let signal: AbortSignal | undefined;

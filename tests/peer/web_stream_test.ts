@@ -242,32 +242,44 @@ describe("TransportStream", () => {
     assert.equal(await readText(there), "early");
   });
 
-  it("carries whatever sizes are written and however they are read", async () => {
-    const sizes = fc.array(fc.oneof(fc.nat(10), fc.nat(70_000), fc.constant(WINDOW)), {
-      maxLength: 20,
+  for (const atOnce of [false, true]) {
+    const when = atOnce ? "in the middle of calls" : "at the end of turns";
+    it(`carries whatever sizes are written and however they are read, ${when}`, async () => {
+      const size = fc.oneof(fc.nat(10), fc.nat(70_000), fc.constant(WINDOW), fc.nat(3 * WINDOW));
+      await fc.assert(
+        fc.asyncProperty(fc.array(size, { maxLength: 10 }), async (sizes) => {
+          const { here, there } = await connect(new LivePair({}, atOnce));
+          const total = sizes.reduce((sum, size) => sum + size, 0);
+          const [, got] = await Promise.all([writeSizes(here, sizes), readCounted(there)]);
+          assert.equal(got, total);
+        }),
+        // The example's last write is granted more while it is at work.
+        { numRuns: 30, examples: [[[60_000, 60_000, 400_000]]] },
+      );
     });
-    await fc.assert(
-      fc.asyncProperty(sizes, async (sizes) => {
-        const { here, there } = await connect();
-        let [sent, got] = [0, 0];
-        const writing = (async () => {
-          const writer = here.writable.getWriter();
-          for (const size of sizes) {
-            const chunk = new Uint8Array(size);
-            for (let i = 0; i < size; i++) chunk[i] = sent++ % 251;
-            await writer.write(chunk);
-          }
-          await writer.close();
-        })();
-        for await (const chunk of there.readable) {
-          for (const byte of chunk) if (byte !== got++ % 251) assert.fail(`at ${got}`);
-        }
-        await writing;
-        assert.equal(got, sent);
-      }),
-      { numRuns: 30 },
-    );
-  });
+  }
+
+  /** Writes chunks in which each byte depends on where it stands. */
+  async function writeSizes(stream: TransportStream, sizes: number[]): Promise<void> {
+    const writer = stream.writable.getWriter();
+    let sent = 0;
+    for (const size of sizes) {
+      const chunk = new Uint8Array(size);
+      for (let i = 0; i < size; i++) chunk[i] = sent++ % 251;
+      await writer.write(chunk);
+      // So that the reader waits when the next chunk comes.
+      await turns(20);
+    }
+    await writer.close();
+  }
+
+  async function readCounted(stream: TransportStream): Promise<number> {
+    let got = 0;
+    for await (const chunk of stream.readable) {
+      for (const byte of chunk) if (byte !== got++ % 251) assert.fail(`at ${got}`);
+    }
+    return got;
+  }
 });
 
 describe("StreamHandlers", () => {
@@ -308,6 +320,31 @@ describe("StreamHandlers", () => {
     here.reset();
     await turns();
     assert.equal(places(), 0);
+  });
+
+  it("keep the place of a stream whose last bytes nobody has read", async () => {
+    const { pair, handlers, places } = serve();
+    let there: TransportStream | undefined;
+    handlers.handle(undefined, (stream) => {
+      there = stream;
+      stream.writable.close();
+    });
+    await write(openStream(pair), "left");
+    await turns();
+    assert.deepEqual([pair.b.opened[0]!.closed, places()], [true, 1]);
+    assert.equal(await readText(there!), "left");
+    await turns();
+    assert.equal(places(), 0);
+  });
+
+  it("take no notice of a handler that fails because the stream has", async () => {
+    const { pair, handlers, errors, places } = serve();
+    handlers.handle(undefined, (stream) => readText(stream).then(() => {}));
+    const here = openStream(pair);
+    await turns();
+    here.reset();
+    await turns();
+    assert.deepEqual([errors, places()], [[], 0]);
   });
 
   it("keep the place of a handler that goes on when the peer has reset the stream", async () => {

@@ -100,8 +100,23 @@ describe("a handshake about sessions", () => {
     }
   });
 
-  it("fails a listener that resumes what was not asked for", () => {
+  it("lets a listener that counts generations resume what was not asked for", () => {
     const claimSession = () => ({ claim: undefined, generation: 0 });
+    const { dialer } = sessionPair({ dialer: { claimSession } }).run();
+    assert.deepEqual(dialer.agreed?.session, RESUMED);
+    assert.equal(dialer.agreed?.sessionGeneration, 8);
+  });
+
+  it("fails a listener that resumes what was not asked for and counts none", () => {
+    const claimSession = () => ({ claim: undefined, generation: 0 });
+    const tamper = (frame: string) => frame.replace(',"session_generation":8', "");
+    const { dialer } = sessionPair({ dialer: { claimSession }, tamper }).run();
+    assert.ok(dialer.error instanceof HandshakeError);
+    assert.equal(dialer.error.rejectCode, "MALFORMED");
+  });
+
+  it("fails a listener that resumes another session than was asked for", () => {
+    const claimSession = () => ({ claim: { ...CLAIM, id: OTHER }, generation: 0 });
     const { dialer } = sessionPair({ dialer: { claimSession } }).run();
     assert.ok(dialer.error instanceof HandshakeError);
     assert.equal(dialer.error.rejectCode, "MALFORMED");

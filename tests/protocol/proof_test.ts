@@ -50,6 +50,13 @@ describe("the bytes of a proof", () => {
     );
   });
 
+  it("are signed as another implementation signs them", () => {
+    const ofListener = sha256(proofInput("listener", utf8(HELLO), utf8(WELCOME)));
+    assert.equal(base64(KEY2.sign(ofListener)), LISTENER_SIGNATURE);
+    const ofDialer = sha256(proofInput("dialer", utf8(HELLO), utf8(SIGNED_WELCOME)));
+    assert.equal(base64(KEY1.sign(ofDialer)), DIALER_SIGNATURE);
+  });
+
   it("are other ones for another role, hello or welcome, and for bytes moved between them", () => {
     const [a, b] = [hex("0102"), hex("03")];
     const inputs = [
@@ -280,6 +287,12 @@ describe("a proof that is demanded and not given", () => {
   it("is IDENTITY_REQUIRED of a dialer of version 2", () => {
     const local = identity({ nodeId: "node1" });
     refused(provingPair({ dialer: { local } }).run(), "IDENTITY_REQUIRED");
+  });
+
+  it("is IDENTITY_REQUIRED where the listener itself speaks no version that has proofs", () => {
+    const listener = { local: identity({ nodeId: "node2" }) };
+    const pair = provingPair({ dialer: { demandProof: no }, listener }).run();
+    refused(pair, "IDENTITY_REQUIRED");
   });
 
   it("is AUTH_FAILED of a dialer whose key is not listed for its node id", () => {

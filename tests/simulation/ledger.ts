@@ -145,7 +145,7 @@ export class Ledger {
     fate: "unsent" | "unknown",
     dropped: boolean,
   ): void {
-    const found = this.#find(payload, from.node, to, lane, "reported");
+    const found = this.#find(payload, from.node, to, lane, "reported undelivered");
     if (found === undefined) return;
     const { row, entry, name } = found;
     if (row.stream.from.start !== from.start) {
@@ -213,7 +213,7 @@ export class Ledger {
     let number: number;
     if (header === undefined) {
       row = this.#rows.get(key({ from: { node: from, start: this.#start(from) }, to, lane }));
-      number = row === undefined ? -1 : nextTiny(row, payload.length);
+      number = row === undefined ? -1 : nextTiny(row, payload.length, what);
     } else {
       row = this.#rows.get(key({ from: { node: header.node, start: header.start }, to, lane }));
       number = header.number;
@@ -321,11 +321,13 @@ function readHeader(payload: Uint8Array) {
   };
 }
 
-/** A tiny message is the next one of its size in its lane. */
-function nextTiny(row: Row, size: number): number {
-  for (let i = row.last + 1; i < row.entries.length; i++) {
-    const entry = row.entries[i]!;
-    if (entry.size === size && entry.outcome !== "refused") return i;
+/** A tiny message is the next one of its size in its lane of which nothing is known yet. */
+function nextTiny(row: Row, size: number, what: string): number {
+  const first = what === "received" ? row.last + 1 : 0;
+  for (let i = first; i < row.entries.length; i++) {
+    const { outcome, reported, receivedBy, ...entry } = row.entries[i]!;
+    const known = outcome === "refused" || reported !== undefined || receivedBy !== undefined;
+    if (entry.size === size && !known) return i;
   }
   return -1;
 }

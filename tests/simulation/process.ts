@@ -144,9 +144,10 @@ export class Process {
   async close(drainMs: number): Promise<void> {
     this.#closing = true;
     await this.endpoint.close({ drainMs });
-    this.#takeRest();
-    // A link that was closed tells its owner in the next turn.
+    this.#stopReader?.();
+    // A link that was closed tells its owner in the next turn, and so does a reader that was stopped.
     await new Promise<void>((resolve) => void this.#world.environment.setTimer(1, resolve));
+    this.#takeRest();
     if (this.pendingTimers > 0) this.#complain(`closed with ${this.pendingTimers} timers left`);
     const open = [...this.#owner.links].filter((link) => !link.gone).map((link) => link.id);
     if (open.length > 0) this.#complain(`closed, and its links ${open.join(", ")} are open`);

@@ -8,7 +8,7 @@ import { VirtualEnvironment } from "../support/memory_network.ts";
 import { NEWEST, type ProtocolVersion } from "./api.ts";
 import { EventLog } from "./event_log.ts";
 import { Ledger, type ProcessId, type Promises } from "./ledger.ts";
-import { SimulatedLink, SimulatedNetwork } from "./network.ts";
+import { type SimulatedLink, SimulatedNetwork } from "./network.ts";
 import { Budget, drawPlan, type NodePlan, type Plan, quiet } from "./plan.ts";
 import { nodeName, Process, type World } from "./process.ts";
 import { Random } from "./random.ts";
@@ -308,10 +308,10 @@ class Run implements World {
     const survived = (process: ProcessId) => !this.#died.has(nameOf(process));
     const done = () =>
       flushes.every((flush) => flush.done) && (!exact || this.ledger.missing(survived) === 0);
-    await this.environment.until(done, HEALED_MS).catch(() => {
-      const open = flushes.filter((flush) => !flush.done).map((flush) => flush.name);
-      if (open.length > 0) this.complain(`flush does not end: ${open.join(", ")}`);
-    });
+    const end = this.environment.now() + HEALED_MS;
+    await this.environment.until(() => done() || this.environment.now() >= end, HEALED_MS + 1);
+    const open = flushes.filter((flush) => !flush.done).map((flush) => flush.name);
+    if (open.length > 0) this.complain(`flush does not end: ${open.join(", ")}`);
     await this.environment.advance(LATE_MS);
     this.log.add("delivered");
   }

@@ -63,6 +63,9 @@ function before(a: Timer, b: Timer): boolean {
   return a.at < b.at || (a.at === b.at && a.order < b.order);
 }
 
+/** So many timers at one instant are a loop that never ends. */
+const MAX_TIMERS_AT_ONCE = 200_000;
+
 /** A stream of numbers in [0, 1) that a seed decides: mulberry32. */
 export function seededRandom(seed: number): () => number {
   let state = seed | 0;
@@ -81,6 +84,7 @@ export class VirtualEnvironment implements Environment {
   #now = 1_000;
   #order = 0;
   #pending = 0;
+  #firedNow = 0;
   readonly #timers = new TimerQueue();
   readonly #settle: () => Promise<void>;
 
@@ -160,7 +164,12 @@ export class VirtualEnvironment implements Environment {
     const callback = timer.callback!;
     timer.callback = undefined;
     this.#pending--;
-    this.#now = Math.max(this.#now, timer.at);
+    if (timer.at > this.#now) {
+      this.#now = timer.at;
+      this.#firedNow = 0;
+    } else if (++this.#firedNow > MAX_TIMERS_AT_ONCE) {
+      throw new Error(`time stands still at ${this.#now}: timers without delay follow each other`);
+    }
     callback();
     return true;
   }

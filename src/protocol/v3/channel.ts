@@ -17,6 +17,8 @@ import { GOAWAY, type GoawayCode, KIND, type Lane } from "./types.ts";
 const PATIENCE_SHARE = 0.9;
 /** Share of that patience after which the peer is suspect. */
 const SUSPECT_SHARE = 1 / 3;
+/** An ack of 64 entries: there are three lanes. */
+const MAX_ACK_BYTES = 64 * 9;
 /** A small batch in a buffer of more than this is copied before it is kept. */
 const SMALL_BUFFER_BYTES = 16_384;
 
@@ -90,6 +92,8 @@ export class Channel implements LaneChannel {
   #token = 0;
   #pingSentAt: number | undefined;
   #lastPingAt: number;
+  /** When the ping under way was written. */
+  #askedAt = 0;
   #patience: number;
   #receivedAt: number;
   #suspect = false;
@@ -139,23 +143,29 @@ export class Channel implements LaneChannel {
 
   /** Takes a frame's body. */
   handleBody(body: Uint8Array, now: number): void {
-    const frame = this.codec.decode(body);
+    try {
+      this.#handle(this.codec.decode(body), now);
+    } finally {
+      // What is not kept by anybody must not be kept by this connection.
+      this.codec.release();
+    }
+  }
+
+  #handle(frame: Frame, now: number): void {
     switch (frame.kind) {
       case KIND.ping:
         return this.#answer(frame);
       case KIND.pong:
         return this.#handlePong(frame, now);
       case KIND.ack:
+        if (frame.payload.length > MAX_ACK_BYTES) throw invalid("an ack has too many entries");
         readAcks(frame.payload, (lane, id) => this.#session?.handleAck(lane, id, now));
         return this.#session?.acksHandled(now);
       case KIND.goaway:
         return this.#handleGoaway(frame, now);
       case KIND.routed:
       case KIND.control:
-        throw new TransportError(
-          "InvalidFrame",
-          `Cannot read a frame: kind ${frame.kind} is not in use`,
-        );
+        throw invalid(`kind ${frame.kind} is not in use`);
       default:
         this.#session?.handleFrame(this, frame, now);
     }
@@ -195,7 +205,7 @@ export class Channel implements LaneChannel {
       this.#pingAgain = this.#pingAgain || again;
       return;
     }
-    this.#pingSentAt = this.#lastPingAt = now;
+    this.#pingSentAt = this.#lastPingAt = this.#askedAt = now;
     this.#patience = this.#usualPatience;
     this.codec.encodePing(this.outbox, 0, ++this.#token);
     this.link.flushSoon();
@@ -245,14 +255,14 @@ export class Channel implements LaneChannel {
     // While we don't read, silence says nothing of the peer.
     if (this.blocked) this.#receivedAt = now;
     if (this.#pingSentAt !== undefined) {
-      const waited = now - Math.max(this.#pingSentAt, this.#receivedAt);
-      if (waited >= this.#patience) {
-        if (waited < 2 * this.#patience) return silent();
+      const from = Math.max(this.#pingSentAt, this.#receivedAt);
+      if (now >= from + this.#patience) {
+        if (now < from + 2 * this.#patience) return silent();
         // The timer is far too late: it was this process that stood still.
         this.#pingSentAt = undefined;
         this.#receivedAt = now;
         this.ping(now);
-      } else if (waited >= this.#patience * SUSPECT_SHARE && !this.#suspect) {
+      } else if (now >= from + this.#patience * SUSPECT_SHARE && !this.#suspect) {
         this.#suspect = true;
         this.#sink.onSuspect(true);
       }
@@ -284,7 +294,7 @@ export class Channel implements LaneChannel {
 
   #handlePong(frame: Frame, now: number): void {
     if (this.#pingSentAt === undefined || frame.idHigh !== 0 || frame.idLow !== this.#token) return;
-    this.roundTrips.add(now - this.#lastPingAt);
+    this.roundTrips.add(now - this.#askedAt);
     this.#pingSentAt = undefined;
     if (!this.#pingAgain) return;
     this.#pingAgain = false;
@@ -294,16 +304,17 @@ export class Channel implements LaneChannel {
   #handleGoaway(frame: Frame, now: number): void {
     const { code, reason } = readGoaway(frame.payload);
     if (code > GOAWAY.overloaded) {
-      throw new TransportError(
-        "InvalidFrame",
-        `Cannot read a frame: goaway with the unknown code ${code}: ${quote(reason)}`,
-      );
+      throw invalid(`goaway with the unknown code ${code}: ${quote(reason)}`);
     }
     if (this.goaway !== undefined) return;
     this.goaway = code;
     this.#sink.onGoaway(code);
     this.#session?.drain(this, now);
   }
+}
+
+function invalid(problem: string): TransportError {
+  return new TransportError("InvalidFrame", `Cannot read a frame: ${problem}`);
 }
 
 function silent(): TransportError {
