@@ -12,7 +12,7 @@ import {
 } from "../errors.ts";
 import type { WhenFull } from "../options.ts";
 import type { TokenBucket } from "../protocol/token_bucket.ts";
-import { Backlog, isMarker } from "../protocol/v3/backlog.ts";
+import { Backlog, isMarker, type Marker } from "../protocol/v3/backlog.ts";
 import type { Fate, OutMessage } from "../protocol/v3/out_message.ts";
 import type { Session } from "../protocol/v3/session.ts";
 import { KIND, LANE_NAMES, type LaneName } from "../protocol/v3/types.ts";
@@ -149,7 +149,10 @@ export class Outgoing {
     if (this.#waiting.size > 0) return this.#flushes.wait(signal);
     if (this.idle) return DONE;
     return this.#flushes.wait(signal, (waiter) => {
-      session.whenAcked(waiter.resolve);
+      session.whenAcked((acknowledged) => {
+        if (acknowledged) waiter.resolve();
+        else waiter.reject(this.#notFlushed());
+      });
       session.prompt(this.#host.now());
     });
   }
@@ -179,13 +182,15 @@ export class Outgoing {
   /** Reports all that waits as undelivered and turns waiting senders away. */
   fail(error: TransportError): void {
     for (const message of this.backlog.filter(() => true)) this.#failOne(message, error);
+    const markers: Marker[] = [];
     for (const lane of LANES) {
       for (let m = this.backlog.shift(lane); m !== undefined; m = this.backlog.shift(lane)) {
-        if (isMarker(m)) m.reached();
+        if (isMarker(m)) markers.push(m);
       }
     }
     this.#waiting.fail(error);
     this.#flushes.rejectAll(error);
+    for (const marker of markers) marker.reached(false);
   }
 
   /** Reports one message as undelivered. */
@@ -231,6 +236,12 @@ export class Outgoing {
         recovery: "upgrade the peer to protocol version 3",
       });
     }
+  }
+
+  #notFlushed(): TransportError {
+    const { nodeId } = this.#host;
+    const text = `Cannot flush to ${nodeId}: the session ended before all was acknowledged`;
+    return new TransportError("ConnectionClosed", text, { peer: nodeId });
   }
 
   #takeToken(): boolean {
@@ -306,7 +317,7 @@ export class Outgoing {
       while (sender.writable) {
         const message = this.backlog.shift(lane);
         if (message === undefined) break;
-        if (isMarker(message)) message.reached();
+        if (isMarker(message)) message.reached(true);
         else this.#sendNow(sender, message);
       }
     }

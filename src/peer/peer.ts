@@ -149,6 +149,8 @@ export class Peer implements DriverOwner, PoolOwner {
       onRoom: () => this.#outgoing.admit(),
       onBegin: (session, negotiated) => this.exchange.begin(session, negotiated),
       onEnd: (session, ended, error) => {
+        this.#cancelResume?.();
+        this.#cancelResume = undefined;
         this.traffic.messagesLost += session.lost;
         this.traffic.duplicates += session.duplicates;
         for (const message of ended) {
@@ -375,7 +377,7 @@ export class Peer implements DriverOwner, PoolOwner {
   #arm(): void {
     const at = Math.min(this.#session.nextTimeout(), this.exchange.nextTimeout());
     if (at >= this.#timerAt) return;
-    this.#cancelTimer?.();
+    this.#stopTimer();
     this.#timerAt = at;
     this.#cancelTimer = this.setTimer(at - this.now(), () => {
       this.#timerAt = Infinity;
@@ -385,6 +387,12 @@ export class Peer implements DriverOwner, PoolOwner {
       this.exchange.handleTimeout(now);
       this.#arm();
     });
+  }
+
+  #stopTimer(): void {
+    this.#cancelTimer?.();
+    this.#cancelTimer = undefined;
+    this.#timerAt = Infinity;
   }
 
   #setHealth(): void {
@@ -487,7 +495,7 @@ export class Peer implements DriverOwner, PoolOwner {
     }
     this.#cancelAbsence = this.setTimer(this.#host.options.resumeWindowMs, () => {
       // What it sent and nobody has taken yet is not thrown away with it.
-      if (this.#remains.size > 0 || this.#session.hasPast) this.#awaitReturn(reason);
+      if (this.#remains.size > 0 || this.#session.holds) this.#awaitReturn(reason);
       else this.#finish("closed", reason);
     });
   }
@@ -508,6 +516,7 @@ export class Peer implements DriverOwner, PoolOwner {
     }
     this.#outgoing.fail(error);
     this.exchange.fail(error);
+    if (this.#session.current === undefined) this.#stopTimer();
     if (wasActive) this.#host.onDown(this, error);
     if (state === "closed") this.#host.onGone(this);
   }
@@ -605,6 +614,7 @@ export class Peer implements DriverOwner, PoolOwner {
     this.#host.onConnectionEnded(this, driver, error);
     this.#pool.closed(driver, error);
     this.#awaitResume();
+    if (this.#session.current === undefined && this.#state === "closed") this.#stopTimer();
     this.#setHealth();
     this.#outgoing.checkFlushed();
     this.#host.onQuiet(this);

@@ -90,6 +90,11 @@ export class PeerSession {
     return this.#past.length > 0;
   }
 
+  /** Whether messages were received that the application has not taken. */
+  get holds(): boolean {
+    return this.hasPast || (this.current?.heldMessages ?? 0) > 0;
+  }
+
   /** What our hello says. */
   claim(): { claim: SessionClaim | undefined; generation: number } {
     const session = this.#session;

@@ -6,8 +6,9 @@
 
 import { MessageTooLargeError, RemoteError, TransportError } from "../errors.ts";
 import type { Call, CallHandle, Calls } from "../protocol/v3/calls.ts";
-import { encodeTopic, isCode } from "../protocol/v3/call_messages.ts";
+import { isCode } from "../protocol/v3/call_messages.ts";
 import type { CancelReason, ServedRequest, ServedSink } from "../protocol/v3/served.ts";
+import { encodeTopic } from "../protocol/v3/topic.ts";
 import { type Lane, LANE_NAMES, type LaneName } from "../protocol/v3/types.ts";
 
 // --- making requests ---
@@ -226,8 +227,9 @@ export class Handlers {
    * Serves a topic, in the place of who did so before; undefined serves requests without a topic.
    * Returns a function that ends it.
    *
-   * @throws {TypeError} If `handler` is no function or the topic is not well-formed.
-   * @throws {RangeError} If the topic does not have 1 to 255 bytes, or a bound is not at least 1.
+   * @throws {TypeError} If `handler` is no function or the topic is no string.
+   * @throws {RangeError} If the topic does not have 1 to 255 bytes or is not well-formed, or a bound
+   * is not at least 1.
    */
   handle(
     topic: string | undefined,
@@ -329,7 +331,7 @@ export class RequestServer implements ServedSink {
     const failed = (error: unknown) => settle(() => this.#fail(served, error));
     const answered = (value: unknown) => settle(() => this.#respond(served, value));
     try {
-      const value: unknown = registration.handler(handled);
+      const value: unknown = registration.handler(handled.request);
       if (value instanceof Uint8Array) answered(value);
       else Promise.resolve(value).then(answered, failed);
     } catch (error) {
@@ -365,25 +367,28 @@ export class RequestServer implements ServedSink {
   }
 }
 
-/** A request as the handler sees it. The signal is made when somebody asks for it. */
-class Handled implements TransportRequest {
-  readonly from: string;
-  readonly payload: Uint8Array;
-  readonly topic: string | undefined;
-  readonly lane: LaneName;
-  readonly deadline: number | undefined;
+/** A request that a handler has. The signal is made when somebody asks for it. */
+class Handled {
+  /** What the handler sees; a plain object, so that it can be copied with another payload. */
+  readonly request: TransportRequest;
   #controller: AbortController | undefined;
   #reason: (() => TransportError) | undefined;
 
   constructor(from: string, served: ServedRequest, deadline: number | undefined) {
-    this.from = from;
-    this.payload = served.payload;
-    this.topic = served.topic;
-    this.lane = LANE_NAMES[served.lane];
-    this.deadline = deadline;
+    const signal = () => this.#signal();
+    this.request = {
+      from,
+      payload: served.payload,
+      topic: served.topic,
+      lane: LANE_NAMES[served.lane],
+      deadline,
+      get signal() {
+        return signal();
+      },
+    };
   }
 
-  get signal(): AbortSignal {
+  #signal(): AbortSignal {
     if (this.#controller === undefined) {
       this.#controller = new AbortController();
       if (this.#reason !== undefined) this.#controller.abort(this.#reason());

@@ -4,8 +4,8 @@
  * @module
  */
 
-import { encodeTopic } from "../protocol/v3/call_messages.ts";
 import type { StreamCore } from "../protocol/v3/stream_core.ts";
+import { encodeTopic } from "../protocol/v3/topic.ts";
 import { failureOf, HandlerError } from "./requests.ts";
 import { TransportStream } from "./web_stream.ts";
 
@@ -30,8 +30,8 @@ export class StreamHandlers {
    * Takes streams with a topic, in the place of who did so before; undefined takes those without.
    * Returns a function that ends it.
    *
-   * @throws {TypeError} If `handler` is no function or the topic is not well-formed.
-   * @throws {RangeError} If the topic does not have 1 to 255 bytes.
+   * @throws {TypeError} If `handler` is no function or the topic is no string.
+   * @throws {RangeError} If the topic does not have 1 to 255 bytes, or is not well-formed.
    */
   handle(topic: string | undefined, handler: StreamHandler): () => void {
     if (topic !== undefined) encodeTopic(topic);

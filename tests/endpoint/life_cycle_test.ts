@@ -289,9 +289,9 @@ describe("a silent connection", () => {
   );
 
   it(
-    "that is alive is renewed without the application noticing",
+    "of version 2 that is alive is renewed without the application noticing",
     inCluster(async (cluster) => {
-      const a = await cluster.start("a", quiet);
+      const a = await cluster.start("a", { ...quiet, maxProtocolVersion: 2 });
       const b = await cluster.start("b", quiet);
       await cluster.connect(a, "b");
       await cluster.pooled(a, b, 2);
@@ -337,11 +337,16 @@ describe("a node whose application takes nothing for a long time", () => {
   }
 });
 
-describe("a write that makes no progress", () => {
+describe("a write of version 2 that makes no progress", () => {
   it(
     "ends the connection when the peer shows no sign of life either",
     inCluster(async (cluster) => {
-      const options = { keepalive: false, ioTimeoutMs: 1_000, connectTimeoutMs: 500 };
+      const options = {
+        keepalive: false,
+        ioTimeoutMs: 1_000,
+        connectTimeoutMs: 500,
+        maxProtocolVersion: 2,
+      };
       const a = await cluster.start("a", options);
       const b = await cluster.start("b", { ...options, recvBufferSize: 2 });
       await cluster.connect(a, "b");
@@ -357,11 +362,11 @@ describe("a write that makes no progress", () => {
   );
 });
 
-describe("what was written when a connection breaks", () => {
+describe("what was written when a connection of version 2 breaks", () => {
   it(
     "is reported as unknown, for nobody acknowledges it",
     inCluster(async (cluster) => {
-      const a = await cluster.start("a");
+      const a = await cluster.start("a", { maxProtocolVersion: 2 });
       const b = await cluster.start("b");
       await cluster.connect(a, "b");
       await cluster.pooled(a, b, 2);

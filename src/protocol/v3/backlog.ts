@@ -9,9 +9,12 @@ import { Fifo } from "../fifo.ts";
 import type { OutMessage } from "./out_message.ts";
 import { KIND, type Lane } from "./types.ts";
 
-/** A place in a lane: `reached` is called once everything before it has been acknowledged or ended. */
+/**
+ * A place in a lane: `reached` is called once everything before it has been acknowledged (true), or
+ * has ended otherwise (false).
+ */
 export interface Marker {
-  readonly reached: () => void;
+  readonly reached: (acknowledged: boolean) => void;
 }
 
 /** What waits in a lane. */

@@ -1,5 +1,5 @@
 /**
- * What requests and streams send beside application bytes: ids, codes, topics.
+ * What requests and streams send beside application bytes: ids, codes, errors.
  *
  * @module
  */
@@ -11,8 +11,6 @@ import type { Kind, Lane } from "./types.ts";
 
 /** The longest text of an error or a reset that is sent, in UTF-16 units. */
 export const MAX_MESSAGE_CHARS = 1024;
-/** The longest topic in bytes. */
-const MAX_TOPIC_BYTES = 255;
 const CODE = /^[!-~]{1,64}$/;
 const WORD = 0x1_0000_0000;
 const ID_BYTES = 8;
@@ -46,24 +44,6 @@ export function writeU32(into: Uint8Array, at: number, value: number): void {
   into[at + 1] = value >>> 16;
   into[at + 2] = value >>> 8;
   into[at + 3] = value;
-}
-
-/** The number that two words make: inexact above 2^53, but never below it then. */
-export function joinWords(high: number, low: number): number {
-  return (high >>> 0) * WORD + (low >>> 0);
-}
-
-/**
- * A topic as it stands on the wire.
- *
- * @throws {TypeError} If it has a lone surrogate.
- * @throws {RangeError} If it does not have 1 to 255 bytes.
- */
-export function encodeTopic(topic: string): Uint8Array {
-  if (!topic.isWellFormed()) throw new TypeError("Cannot use a topic: it has a lone surrogate");
-  const bytes = topic.length > MAX_TOPIC_BYTES ? undefined : encoder.encode(topic);
-  if (bytes !== undefined && bytes.length > 0 && bytes.length <= MAX_TOPIC_BYTES) return bytes;
-  throw new RangeError(`Cannot use a topic: it must have 1 to ${MAX_TOPIC_BYTES} bytes`);
 }
 
 /** The error for what the peer answered; `what` is what failed, as in "complete the request". */

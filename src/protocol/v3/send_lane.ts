@@ -198,12 +198,12 @@ export class SendLane {
     if (message.tracker !== undefined) this.#tracked.push({ id, tracker: message.tracker });
   }
 
-  /** Calls `reached` when everything written so far is acknowledged or ended. */
-  mark(reached: () => void): void {
-    if (this.idle) return reached();
+  /** Calls `reached` when everything written so far is acknowledged (true) or ended (false). */
+  mark(reached: (acknowledged: boolean) => void): void {
+    if (this.idle) return reached(true);
     this.#tracked.push({
       id: this.#nextId - 1,
-      tracker: { onAcked: reached, onEnded: reached },
+      tracker: { onAcked: () => reached(true), onEnded: () => reached(false) },
     });
   }
 

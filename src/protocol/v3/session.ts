@@ -365,11 +365,13 @@ export class Session implements ChannelSession {
     if (channel !== undefined) this.ackNow(channel);
   }
 
-  /** Calls `reached` when everything accepted so far has been acknowledged or has ended. */
-  whenAcked(reached: () => void): void {
+  /** Calls `reached` when everything accepted so far has been acknowledged (true) or ended (false). */
+  whenAcked(reached: (acknowledged: boolean) => void): void {
     let missing = LANES.length;
-    const one = () => {
-      if (--missing === 0) reached();
+    let all = true;
+    const one = (acknowledged: boolean) => {
+      all = all && acknowledged;
+      if (--missing === 0) reached(all);
     };
     for (const lane of LANES) {
       if (this.config.backlog.peek(lane) !== undefined) {

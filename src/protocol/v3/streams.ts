@@ -5,8 +5,9 @@
  */
 
 import { BackpressureError, TransportError } from "../../errors.ts";
-import { joinWords, neverUsed } from "./call_messages.ts";
+import { neverUsed } from "./call_messages.ts";
 import type { OutMessage, SessionPort, StreamSource, Tracker } from "./out_message.ts";
+import { toId } from "./payloads.ts";
 import { StreamCore, type StreamHost } from "./stream_core.ts";
 import { Turns } from "./stream_turns.ts";
 import { KIND, type Lane, PEER_BIT } from "./types.ts";
@@ -154,7 +155,7 @@ export class StreamTable implements StreamSource {
   }
 
   /**
-   * Bytes of a stream. The id comes as its two words; what is late is ignored, as below.
+   * Bytes of a stream. The id comes as its two words, unsigned; what is late is ignored, as below.
    *
    * @throws {TransportError} "InvalidFrame" if there never was such a stream, or the peer has ended
    * it before; as below.
@@ -240,7 +241,7 @@ export class StreamTable implements StreamSource {
   #find(lane: Lane, high: number, low: number): StreamCore | undefined {
     const streams = this.#lanes[lane];
     const ours = (high & PEER_BIT) !== 0;
-    const id = joinWords(high & ~PEER_BIT, low);
+    const id = toId(high & ~PEER_BIT, low);
     const highest = ours ? streams.ourHighest : streams.theirHighest;
     if (id < 1 || id > highest) throw neverUsed("stream", this.#config.peer);
     return (ours ? streams.ours : streams.theirs).get(id);
