@@ -97,6 +97,7 @@ export class Driver implements ConnectionSink {
   #cancelTimer: (() => void) | undefined;
   #timerAt = Infinity;
   #flushQueued = false;
+  #cancelBatch: (() => void) | undefined;
   #seenBytes = 0;
   #congested = false;
   #turnBytes = 0;
@@ -205,8 +206,8 @@ export class Driver implements ConnectionSink {
     this.#flushQueued = true;
     this.#seenBytes = 0;
     const { batchDelayMs } = this.#config;
-    if (batchDelayMs > 0 && this.#connection.open) {
-      this.#environment.setTimer(batchDelayMs, this.#flushLater);
+    if (batchDelayMs > 0 && this.active) {
+      this.#cancelBatch = this.#environment.setTimer(batchDelayMs, this.#flushLater);
     } else {
       queueMicrotask(this.#flushLater);
     }
@@ -419,6 +420,7 @@ export class Driver implements ConnectionSink {
     this.#closed = true;
     this.#closing = true;
     this.flush();
+    this.#cancelBatch?.();
     this.#cancelTimer?.();
     this.#cancelTimer = undefined;
     this.#owner.onClosed(this, this.#error ?? error);
@@ -500,7 +502,7 @@ export class Driver implements ConnectionSink {
     if (at >= this.#timerAt) return;
     this.#cancelTimer?.();
     this.#timerAt = at;
-    this.#cancelTimer = this.#environment.setTimer(at - this.#environment.now(), () => {
+    this.#cancelTimer = this.#environment.setTimer(Math.ceil(at - this.#environment.now()), () => {
       this.#timerAt = Infinity;
       this.#cancelTimer = undefined;
       this.#onTimer();

@@ -65,11 +65,14 @@ export class Exchange implements SessionPort {
     this.#host = host;
     this.#link = link;
     this.#maxMessageSize = host.maxMessageSize;
+    const agreedSize = () => this.#maxMessageSize;
     const onHandlerError = (error: unknown) => host.onHandlerError(nodeId, error);
     this.#calls = new Calls(this, { peer: nodeId, onSooner: () => link.onTimer() });
     const server = new RequestServer(host.handlers, {
       nodeId,
-      maxMessageSize: host.maxMessageSize,
+      get maxMessageSize() {
+        return agreedSize();
+      },
       now: () => link.now(),
       epochNow: () => host.wallClock(),
       onHandlerError,
@@ -132,7 +135,7 @@ export class Exchange implements SessionPort {
       throw new TransportError("UnsupportedProtocol", text, { peer });
     }
     const bytes = topic === undefined ? undefined : encodeTopic(topic);
-    const core = this.#streams.open(lane, topic, bytes, payload.slice());
+    const core = this.#streams.open(lane, topic, bytes, new Uint8Array(payload));
     return new TransportStream(this.#nodeId, core);
   }
 

@@ -142,6 +142,11 @@ export class PeerManager implements PeerHost, AcceptedHost {
 
   /** Connects to a peer; a peer that was unknown is forgotten again if that fails. */
   async connect(nodeId: string, address: string, signal: AbortSignal | undefined): Promise<void> {
+    const before = this.#ending(nodeId);
+    if (before !== undefined) {
+      await this.#quiet(before, this.options.connectTimeoutMs);
+      signal?.throwIfAborted();
+    }
     const known = this.#peers.has(nodeId);
     const peer = this.#getOrMake(nodeId);
     try {
@@ -307,7 +312,8 @@ export class PeerManager implements PeerHost, AcceptedHost {
 
   /** @ignore */
   onQuiet(peer: Peer): void {
-    if (peer.state === "closed" && this.#leaving.delete(peer)) addTraffic(this.#past, peer.traffic);
+    const gone = peer.state === "closed" && peer.drivers.length === 0;
+    if (gone && this.#leaving.delete(peer)) addTraffic(this.#past, peer.traffic);
     for (const check of [...this.#quietWaiters]) check();
   }
 
@@ -329,6 +335,10 @@ export class PeerManager implements PeerHost, AcceptedHost {
   judge(negotiated: Negotiated, verified: boolean): Rejection | undefined {
     const { nodeId, incarnation } = negotiated;
     if (this.#closing) return { code: "SHUTTING_DOWN", reason: "the endpoint is closing" };
+    if (this.#ending(nodeId) !== undefined) {
+      const reason = "the connections of a session that has ended are not gone yet";
+      return { code: "TOO_MANY_CONNECTIONS", reason };
+    }
     const peer = this.#peers.get(nodeId);
     if (peer === undefined) return undefined;
     const unfit = peer.judgeSession(negotiated, verified);
@@ -386,6 +396,14 @@ export class PeerManager implements PeerHost, AcceptedHost {
   }
 
   // --- helpers ---
+
+  /** A peer that was left while its last messages are still coming in: those of the next one wait. */
+  #ending(nodeId: string): Peer | undefined {
+    for (const peer of this.#leaving) {
+      if (peer.nodeId === nodeId && (peer.version ?? 0) >= 3) return peer;
+    }
+    return undefined;
+  }
 
   #getOrMake(nodeId: string, generation: number = this.#generation): Peer {
     let peer = this.#peers.get(nodeId);

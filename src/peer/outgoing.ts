@@ -293,7 +293,7 @@ export class Outgoing {
       this.#host.traffic.messagesLost++;
       plan.tracker?.onEnded?.("unsent");
     } else {
-      this.backlog.push(toMessage(payload.slice(), plan));
+      this.backlog.push(toMessage(new Uint8Array(payload), plan));
     }
   }
 
@@ -305,7 +305,7 @@ export class Outgoing {
         this.#host.traffic.messagesLost++;
         return tracker?.onEnded?.("unsent");
       }
-      this.backlog.push(toMessage(payload.slice(), plan));
+      this.backlog.push(toMessage(new Uint8Array(payload), plan));
       session.pump(now);
     }
     if (tracker !== undefined) session.prompt(now);
@@ -370,7 +370,7 @@ export class Outgoing {
     traffic.sendFailures++;
     const { payload, lane, topic } = message;
     this.#host.onUndelivered({
-      payload: payload.slice(),
+      payload: new Uint8Array(payload),
       lane,
       topic,
       error: this.#backpressureError(),

@@ -379,7 +379,7 @@ export class Peer implements DriverOwner, PoolOwner {
     if (at >= this.#timerAt) return;
     this.#stopTimer();
     this.#timerAt = at;
-    this.#cancelTimer = this.setTimer(at - this.now(), () => {
+    this.#cancelTimer = this.setTimer(Math.ceil(at - this.now()), () => {
       this.#timerAt = Infinity;
       this.#cancelTimer = undefined;
       const now = this.now();

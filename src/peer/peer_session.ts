@@ -115,7 +115,9 @@ export class PeerSession {
       return { code: "REPLAYED", reason: "the session that this hello knew has ended" };
     }
     // Where nobody proves who they are, the id is what shows that it is the same process.
-    const known = claim === undefined ? !this.#confirmed || this.#young : this.#ids.has(claim.id);
+    // Dials that cross each other, and welcomes that are lost, leave each side with its own id.
+    const named = claim !== undefined && this.#ids.has(claim.id);
+    const known = named || !this.#confirmed || this.#young;
     if (sessionGeneration > generation || verified || known) return undefined;
     return { code: "AUTH_FAILED", reason: "the session is another one" };
   }

@@ -8,6 +8,7 @@
 import { HandshakeError, TransportError } from "../errors.ts";
 import { FrameDecoder } from "./frame.ts";
 import type { Negotiated } from "./handshake.ts";
+import { lateRejection } from "./reject.ts";
 import { type HandshakeConfig, Handshaker, type HandshakeSink } from "./handshaker.ts";
 export type { Rejection } from "./handshaker.ts";
 import { compressMessage, decodeBodyV2, type Lz4 } from "./message.ts";
@@ -19,6 +20,8 @@ import { FrameCodec } from "./v3/frame_codec.ts";
 const HANDSHAKE_FRAME_BYTES = 4096;
 /** What the frame of each version may have beyond the largest message: flags; header, prefix, topic. */
 const FRAME_OVERHEAD = { 1: 0, 2: 1, 3: 512 } as const;
+/** "{": no frame of version 3 begins with it. */
+const REJECT_BYTE = 0x7b;
 /** A frame that has begun must be whole within this many times the io timeout. */
 const WHOLE_FRAME_FACTOR = 10;
 /**
@@ -247,7 +250,7 @@ export class Connection {
         if (body === undefined) break;
         frames++;
         if (this.#phase === "handshake") this.#handleHandshake(body, now);
-        else if (this.#channel !== undefined) this.#channel.handleBody(body, now);
+        else if (this.#channel !== undefined) this.#handleFrame(this.#channel, body, now);
         else this.#handleMessage(body);
       }
     } catch (error) {
@@ -257,6 +260,15 @@ export class Connection {
     }
     this.#trackFrame(now, frames > 0);
     if (this.#ended && !this.#held) this.#handleCut();
+  }
+
+  #handleFrame(channel: Channel, body: Uint8Array, now: number): void {
+    // A dialer is established before the listener has judged its proof.
+    if (body[0] === REJECT_BYTE && this.#config.role === "dialer") {
+      const late = lateRejection(body, this.#negotiated!.nodeId);
+      if (late !== undefined) throw late;
+    }
+    channel.handleBody(body, now);
   }
 
   /** Versions without acknowledgements have only the socket to push back with. */
@@ -320,7 +332,7 @@ export class Connection {
     if (this.#phase === "handshake") {
       const stage = this.#config.role === "dialer"
         ? "the listener closed the connection before it answered; it may have refused our certificate"
-        : "the dialer closed the connection before its hello was complete";
+        : "the dialer closed the connection before its part of the handshake was complete";
       const { expectNodeId: peer } = this.#config;
       const message = `Cannot complete the handshake: ${stage}`;
       // A listener that died, and one that refused our certificate, look the same from here.

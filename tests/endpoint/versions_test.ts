@@ -127,8 +127,6 @@ describe("towards a peer of an older version", () => {
         await a.send("b", bytes("with a topic"), { topic: "t", lane: "control" });
         a.send("b", bytes("acknowledged"), { acknowledged: true }).catch(fails("send"));
         a.request("b", bytes("request")).catch(fails("request"));
-        const stream = await a.openStream("b");
-        stream.closed.catch(fails("stream"));
         await a.send("b", bytes("after"));
         const b = await cluster.start("b", pinned(version));
         await cluster.environment.until(() => a.peer("b")!.state === "active");
@@ -150,9 +148,8 @@ describe("towards a peer of an older version", () => {
         assert.deepEqual(failures.map((failure) => failure.split(":")[0]).toSorted(), [
           "request",
           "send",
-          "stream",
         ]);
-        assert.ok(failures.includes("request: ConnectionClosed not-run"));
+        assert.ok(failures.some((failure) => /^request: .* not-run$/.test(failure)));
         assert.equal(a.peer("b")!.pendingMessages, 0);
         assert.equal(a.stats().sendFailures, 2);
       }),

@@ -394,6 +394,26 @@ describe("a handler", () => {
     assert.deepEqual([request!.signal.aborted, request!.signal === request!.signal], [true, true]);
   });
 
+  it("can pass a request on with another payload", async () => {
+    const world = new World();
+    const copies: TransportRequest<string>[] = [];
+    world.handle((request) => {
+      const payload = new TextDecoder().decode(request.payload);
+      const properties = { payload: { value: payload } };
+      copies.push({ ...request, payload }, Object.create(request, properties));
+      return never(request);
+    });
+    const giveUp = new AbortController();
+    world.ask("x", { signal: giveUp.signal }).catch(() => {});
+    await turns();
+    giveUp.abort();
+    await turns();
+    assert.equal(copies.length, 2);
+    for (const { from, payload, lane, signal } of copies) {
+      assert.deepEqual([from, payload, lane, signal.aborted], ["a", "x", "normal", true]);
+    }
+  });
+
   it("is refused with wrong arguments", () => {
     const { handlers } = new World();
     assert.throws(() => handlers.handle("x", 1 as unknown as RequestHandler), TypeError);

@@ -5,7 +5,7 @@ import { RemoteError, TransportError } from "../../src/errors.ts";
 import { HandlerError } from "../../src/peer/requests.ts";
 import { StreamHandlers } from "../../src/peer/stream_handlers.ts";
 import { TransportStream } from "../../src/peer/web_stream.ts";
-import { encodeTopic } from "../../src/protocol/v3/call_messages.ts";
+import { encodeTopic } from "../../src/protocol/v3/topic.ts";
 import { bytes } from "../protocol/v3_pair.ts";
 import { LivePair, turns } from "./live_pair.ts";
 

@@ -1,9 +1,9 @@
 /** Two nodes with requests and streams over sessions in memory, which number and deliver. */
 
 import type { TransportError } from "../../src/errors.ts";
-import { joinWords } from "../../src/protocol/v3/call_messages.ts";
 import { type CallHandle, Calls, type CallsConfig } from "../../src/protocol/v3/calls.ts";
 import type { OutMessage, SessionPort, Tracker } from "../../src/protocol/v3/out_message.ts";
+import { toId } from "../../src/protocol/v3/payloads.ts";
 import {
   type CancelReason,
   Served,
@@ -168,7 +168,7 @@ export class Node {
   }
 
   #receiveNamed(kind: Kind, lane: Lane, high: number, low: number, rest: Uint8Array): void {
-    const id = joinWords(high, low);
+    const id = toId(high, low);
     switch (kind) {
       case KIND.response:
         return this.calls.handleResponse(lane, id, rest);

@@ -9,7 +9,7 @@ import {
 } from "../../mod.ts";
 
 /** The version the simulation is held to unless told otherwise. */
-export const NEWEST: ProtocolVersion = 2;
+export const NEWEST: ProtocolVersion = 3;
 
 /** With 3 the checks are strict; with 2 the fate of messages on a lost connection may be unknown. */
 export type ProtocolVersion = 2 | 3;

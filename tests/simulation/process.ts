@@ -5,7 +5,7 @@ import type { Environment } from "../../src/runtime/environment.ts";
 import type { VirtualEnvironment } from "../support/memory_network.ts";
 import { laneOf, newEndpoint, send, topicOf, trySend } from "./api.ts";
 import type { EventLog } from "./event_log.ts";
-import type { Entry, Ledger, ProcessId, Stream } from "./ledger.ts";
+import { type Entry, HEADER_BYTES, type Ledger, type ProcessId, type Stream } from "./ledger.ts";
 import type { LinkOwner, SimulatedNetwork } from "./network.ts";
 import { drawSize, type NodePlan, type Plan, type ReaderKind } from "./plan.ts";
 import { Random } from "./random.ts";
@@ -226,7 +226,9 @@ export class Process {
     const whenFull = traffic.drops
       ? r.pick(["drop-oldest", "drop-newest", "reject"] as const)
       : "wait";
-    const { entry, payload, number } = ledger.open(stream, size, topic, { mayVanish: atMostOnce });
+    // What may vanish must say what it is when it arrives.
+    const bytes = atMostOnce ? Math.max(size, HEADER_BYTES) : size;
+    const { entry, payload, number } = ledger.open(stream, bytes, topic, { mayVanish: atMostOnce });
     const abort = new AbortController();
     const signal = aborts ? abort.signal : undefined;
     this.#send(stream, payload, { topic, whenFull, signal, atMostOnce }).then(() => {

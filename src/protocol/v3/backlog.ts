@@ -17,6 +17,9 @@ export interface Marker {
   readonly reached: (acknowledged: boolean) => void;
 }
 
+/** Messages that were taken out of the middle and still have their places, before all is tidied up. */
+const MAX_WITHDRAWN = 256;
+
 /** What waits in a lane. */
 export type Waiting = OutMessage | Marker;
 
@@ -116,6 +119,9 @@ export class Backlog {
     this.#followed.delete(message);
     this.#withdrawn.add(message);
     this.#count(message, -1);
+    // They must not pile up behind what can't leave.
+    const { size } = this.#withdrawn;
+    if (size > MAX_WITHDRAWN && size > this.#messages) this.filter(() => false);
   }
 
   /** Takes out every message that `leaves` says; the others keep their places. */

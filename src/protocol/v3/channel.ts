@@ -237,6 +237,8 @@ export class Channel implements LaneChannel {
 
   /** The earliest time at which `handleTimeout` has something to do. */
   nextTimeout(): number | undefined {
+    // The owner waits for its end only so long.
+    if (this.ended) return undefined;
     const { keepaliveMs, healthCheckMs } = this.#config;
     let at = healthCheckMs === undefined ? Infinity : this.#lastPingAt + healthCheckMs;
     if (this.#pingSentAt !== undefined) {
@@ -251,6 +253,7 @@ export class Channel implements LaneChannel {
 
   /** Time has passed. Returns why the connection can't go on, or undefined. */
   handleTimeout(now: number): TransportError | undefined {
+    if (this.ended) return undefined;
     const { keepaliveMs, healthCheckMs } = this.#config;
     // While we don't read, silence says nothing of the peer.
     if (this.blocked) this.#receivedAt = now;

@@ -110,6 +110,7 @@ export class Session implements ChannelSession {
   #streamTurn = false;
   #nextPlace = 0;
   #pumping = false;
+  #pumpAgain = false;
   #ended = false;
 
   /** Makes a session without connections. */
@@ -197,9 +198,7 @@ export class Session implements ChannelSession {
     }
     channel.bind(this);
     this.#channels.push(channel);
-    // What was acknowledged on a connection that broke may not have arrived.
-    for (const lane of this.#in) lane.told = 0;
-    if (this.#in.some((lane) => lane.admitted > 0)) this.#ackSoon(now);
+    this.#tellAgain(now);
     this.#place(true);
     this.pump(now);
   }
@@ -213,6 +212,7 @@ export class Session implements ChannelSession {
     channel.bind(undefined);
     for (const lane of this.#out) if (lane.channel === channel) lane.detach();
     if (this.#ended) return;
+    this.#tellAgain(now);
     this.#place(false);
     this.pump(now);
   }
@@ -267,11 +267,18 @@ export class Session implements ChannelSession {
 
   /** Writes what waits, as far as the connections and the peer take it. */
   pump(now: number): void {
-    if (this.#pumping || this.#ended) return;
+    if (this.#ended) return;
+    if (this.#pumping) {
+      this.#pumpAgain = true;
+      return;
+    }
     this.now = now;
     this.#pumping = true;
     try {
-      for (const channel of [...this.#channels]) this.#pumpChannel(channel, now);
+      do {
+        this.#pumpAgain = false;
+        for (const channel of [...this.#channels]) this.#pumpChannel(channel, now);
+      } while (this.#pumpAgain);
     } finally {
       this.#pumping = false;
     }
@@ -412,6 +419,12 @@ export class Session implements ChannelSession {
     } else {
       lane.hold(received);
     }
+  }
+
+  /** Acknowledgements that went out on a connection that broke may not have arrived. */
+  #tellAgain(now: number): void {
+    for (const lane of this.#in) lane.told = 0;
+    if (this.#in.some((lane) => lane.admitted > 0)) this.#ackSoon(now);
   }
 
   #ackSoon(now: number): void {
