@@ -11,6 +11,7 @@ import { Failures } from "./failures.ts";
 import type { EndpointOptions, PeerAddress, ResolvedOptions, WhenFull } from "./options.ts";
 import { Listeners } from "./listeners.ts";
 import { checkTransport, linkTls, readTls } from "./link_tls.ts";
+import { readOwnKeys } from "./own_keys.ts";
 import { Inbox, type Message, type MessageHandler } from "./peer/inbox.ts";
 import type { StateChange } from "./peer/lifecycle.ts";
 import { type ManagerHost, PeerManager } from "./peer/manager.ts";
@@ -30,6 +31,7 @@ import { type Environment, systemEnvironment } from "./runtime/environment.ts";
 import { crc32 } from "./runtime/crc32.ts";
 import { loadLz4 } from "./runtime/lz4.ts";
 import { loadZstd } from "./runtime/zstd.ts";
+import { RoutingTable } from "./routing.ts";
 import { checkLane, PLAIN, sendPlan, type StreamOptions } from "./send_plan.ts";
 import { sendAcknowledged, type SendOptions, type TrySendOptions } from "./send_plan.ts";
 import type { SendPlan } from "./peer/send_queue.ts";
@@ -95,6 +97,11 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
   readonly #handlers = new Handlers();
   readonly #streamHandlers = new StreamHandlers();
   readonly #failures = new Failures((detail) => this.emit("warning", detail));
+  /**
+   * Which node takes what is for a recipient that is no peer: `send`, `request` and `openStream` to
+   * such an id connect by themselves. May be changed at any time.
+   */
+  readonly routes: RoutingTable;
   #manager: PeerManager | undefined;
   #listeners: Listeners;
   #phase: Phase = "new";
@@ -113,6 +120,8 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     this.#options = resolveOptions(options);
     checkSecurity(this.#options);
     this.#environment = environment ?? systemEnvironment;
+    const { routes, defaultRoute } = this.#options;
+    this.routes = new RoutingTable({ routes, defaultRoute });
     this.#plain = this.#options.delivery === "resume" ? PLAIN : sendPlan({}, "at-most-once");
     this.#codec = codec ?? (bytesCodec as unknown as PayloadCodec<T>);
     this.#listeners = new Listeners(this.#options, undefined);
@@ -429,6 +438,11 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     const runtime = detectRuntime();
     const tls = await readTls(this.#options.tls, (path) => runtime.readTextFile(path));
     const lz4 = compression.enabled ? await loadLz4() : undefined;
+    const keys = await readOwnKeys(
+      this.#options,
+      (path) => runtime.readTextFile(path),
+      this.#environment.wallClock(),
+    );
     const zstd = compression.enabled ? loadZstd() : undefined;
     for (const address of listen) checkTransport(this.#transport(address), security, address);
     if (this.#phase !== "new") throw this.#shutdown("start");
@@ -439,6 +453,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
       lz4,
       zstd,
       crc32,
+      ...keys,
     });
     try {
       await listeners.open(tls && linkTls(tls, "listener"), {
@@ -619,8 +634,16 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
   }
 
   #peer(nodeId: string, action: string): Peer {
-    const peer = this.#running(action).get(nodeId);
+    const manager = this.#running(action);
+    const peer = manager.get(nodeId);
     if (peer !== undefined) return peer;
+    const route = action === "disconnect" ? undefined : this.routes.resolve(nodeId);
+    if (route !== undefined && route.nodeId !== this.nodeId) {
+      const known = manager.get(route.nodeId);
+      if (known !== undefined) return known;
+      this.#registry.get(parseAddress(route.address).scheme);
+      return manager.keepConnected(route.nodeId, route.address);
+    }
     throw new TransportError("PeerNotFound", `Cannot ${action} ${nodeId}: no such peer`, {
       peer: nodeId,
     });

@@ -17,7 +17,7 @@ export interface AcceptedHost {
   /** What the certificate of the other side proves; throws where it does not fit. */
   identify(driver: Driver, nodeId: string): PeerIdentity | undefined;
   /** Whether a node that is who it says may come in. */
-  judge(negotiated: Negotiated, verified: boolean): Rejection | undefined;
+  judge(negotiated: Negotiated, identity: PeerIdentity | undefined): Rejection | undefined;
   /** Which session it gets. */
   offerSession(negotiated: Negotiated): OfferedSession;
   /** It is in. */
@@ -38,6 +38,11 @@ export class Accepted implements DriverOwner {
     this.#lifecycle = lifecycle;
   }
 
+  /** What the certificate of the other side proved. */
+  get identity(): PeerIdentity | undefined {
+    return this.#identity;
+  }
+
   onIdentity(driver: Driver, nodeId: string): Rejection | undefined {
     try {
       this.#identity = this.#host.identify(driver, nodeId);
@@ -51,8 +56,7 @@ export class Accepted implements DriverOwner {
   }
 
   onHello(_: Driver, negotiated: Negotiated): Rejection | undefined {
-    const verified = this.#identity !== undefined || negotiated.publicKey !== undefined;
-    return this.#host.judge(negotiated, verified);
+    return this.#host.judge(negotiated, this.#identity);
   }
 
   offerSession(negotiated: Negotiated): OfferedSession {

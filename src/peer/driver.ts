@@ -391,6 +391,8 @@ export class Driver implements ConnectionSink {
     this.bytesReceived += chunk.length;
     this.#turnBytes = 0;
     this.#connection.handleBytes(chunk, this.#environment.now());
+    // A welcome that must be answered with a proof.
+    if (!this.#connection.open && !this.#closing) this.flush();
     this.#steerReading();
     this.#arm();
   }

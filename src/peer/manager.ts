@@ -8,7 +8,10 @@ import { HandshakeError, TransportError } from "../errors.ts";
 import type { ResolvedOptions } from "../options.ts";
 import type { Rejection } from "../protocol/connection.ts";
 import type { Capability, LocalIdentity, Negotiated } from "../protocol/handshake.ts";
-import type { OfferedSession } from "../protocol/handshaker.ts";
+import { decodeEnvelope, envelopeOverhead } from "../protocol/envelope.ts";
+import type { EnvelopeSigner, EnvelopeVerifier } from "../protocol/envelope_seal.ts";
+import type { KeyIdentity, OfferedSession } from "../protocol/handshaker.ts";
+import type { MessageSeal } from "../protocol/v3/session.ts";
 import type { Lz4 } from "../protocol/message.ts";
 import { ReplayWindow } from "../protocol/replay.ts";
 import type { Environment } from "../runtime/environment.ts";
@@ -63,6 +66,12 @@ export interface Credentials {
   readonly lz4: Lz4 | undefined;
   readonly zstd: Lz4 | undefined;
   readonly crc32: (bytes: Uint8Array, seed?: number) => number;
+  /** The key that proves who we are, and the keys of others. */
+  readonly identity: KeyIdentity | undefined;
+  /** What messages are signed and verified with. */
+  readonly seals:
+    | { readonly signer: EnvelopeSigner; readonly verifier: EnvelopeVerifier }
+    | undefined;
 }
 
 /** The table of peers. */
@@ -165,8 +174,10 @@ export class PeerManager implements PeerHost, AcceptedHost {
   }
 
   /** Dials a configured peer from now on. */
-  keepConnected(nodeId: string, address: string): void {
-    this.#getOrMake(nodeId).keepConnected(address);
+  keepConnected(nodeId: string, address: string): Peer {
+    const peer = this.#getOrMake(nodeId);
+    peer.keepConnected(address);
+    return peer;
   }
 
   /** Takes an accepted link through its handshake. */
@@ -177,7 +188,10 @@ export class PeerManager implements PeerHost, AcceptedHost {
     const lifecycle = this.newLifecycle(undefined, "connecting");
     lifecycle.change("handshaking", `accepted from ${link.info.remoteAddress}`);
     const accepted = new Accepted(this, lifecycle);
-    const driver = new Driver(link, this.#config("listener", link), accepted);
+    const driver = new Driver(link, {
+      ...this.#config("listener", link),
+      demandProof: () => this.#demandsProof(accepted.identity),
+    }, accepted);
     this.#accepting.set(driver, accepted);
   }
 
@@ -251,8 +265,10 @@ export class PeerManager implements PeerHost, AcceptedHost {
         newConfig: (link) => ({
           ...this.#config("dialer", link, peer.nodeId),
           claimSession: () => peer.claimSession(),
+          demandProof: () => this.#demandsProof(identity),
         }),
         attach: (driver) => {
+          if (this.#unsigned(driver.negotiated!)) return this.#refuseUnsigned(driver);
           peer.identity = identity;
           attempt.attach(driver);
         },
@@ -270,6 +286,20 @@ export class PeerManager implements PeerHost, AcceptedHost {
   /** @ignore */
   get exchange(): ExchangeHost {
     return this.#host.exchange;
+  }
+
+  /** @ignore */
+  sealFor(nodeId: string): MessageSeal | undefined {
+    const { seals } = this.#credentials;
+    if (seals === undefined) return undefined;
+    const own = this.options.nodeId;
+    const { environment } = this;
+    return {
+      overhead: envelopeOverhead(own, nodeId),
+      seal: (lane, payload) => seals.signer.seal(nodeId, payload, environment.wallClock(), lane),
+      open: (payload) => seals.verifier.open(payload, nodeId, own, environment.wallClock()),
+      unseal: (payload) => decodeEnvelope(payload).payload,
+    };
   }
 
   /** @ignore */
@@ -332,9 +362,15 @@ export class PeerManager implements PeerHost, AcceptedHost {
   }
 
   /** @ignore */
-  judge(negotiated: Negotiated, verified: boolean): Rejection | undefined {
-    const { nodeId, incarnation } = negotiated;
+  judge(negotiated: Negotiated, identity: PeerIdentity | undefined): Rejection | undefined {
+    const { nodeId, incarnation, publicKey } = negotiated;
     if (this.#closing) return { code: "SHUTTING_DOWN", reason: "the endpoint is closing" };
+    // Asked again when the proof is there: until then a stranger may ask.
+    if (this.#demandsProof(identity) && publicKey === undefined) return undefined;
+    const verified = identity !== undefined || publicKey !== undefined;
+    if (this.#unsigned(negotiated)) {
+      return { code: "IDENTITY_REQUIRED", reason: "messages of this node must be signed" };
+    }
     if (this.#ending(nodeId) !== undefined) {
       const reason = "the connections of a session that has ended are not gone yet";
       return { code: "TOO_MANY_CONNECTIONS", reason };
@@ -438,6 +474,26 @@ export class PeerManager implements PeerHost, AcceptedHost {
     return verifyIdentity(link.info, nodeId, tls.nodeIdVerification, role, wallClock);
   }
 
+  /** Where both sides show certificates, nobody needs another proof. */
+  get #proves(): boolean {
+    const { tls } = this.options;
+    return this.#credentials.identity?.publicKey !== undefined &&
+      !(tls !== undefined && tls.requireClientAuth && tls.nodeIdVerification !== "None");
+  }
+
+  /** Whether a peer must prove its key, where its certificate has not proved who it is. */
+  #demandsProof(identity: PeerIdentity | undefined): boolean {
+    const keys = this.#credentials.identity;
+    return keys !== undefined && keys.trustedKeys.size > 0 && identity === undefined;
+  }
+
+  /** Who can sign must: an unsigned connection would be a way around it. */
+  #unsigned({ nodeId, capabilities }: Negotiated): boolean {
+    const { signing } = this.options;
+    if (signing === undefined || capabilities.has("signed")) return false;
+    return Object.hasOwn(signing.trustedKeys, nodeId) || this.#peers.get(nodeId)?.signs === true;
+  }
+
   /** What we can do over a link. */
   #capabilities({ encrypted }: LinkInfo): Capability[] {
     const { options } = this;
@@ -450,6 +506,7 @@ export class PeerManager implements PeerHost, AcceptedHost {
       capabilities.push("checksum");
     }
     capabilities.push("resume", "streams");
+    if (this.#credentials.seals !== undefined) capabilities.push("signed");
     return capabilities;
   }
 
@@ -469,12 +526,26 @@ export class PeerManager implements PeerHost, AcceptedHost {
       ioTimeoutMs: options.ioTimeoutMs,
       // Connections made together must not all be renewed together.
       keepaliveMs: keepaliveMs && keepaliveMs * (1 - RENEWAL_JITTER * environment.random()),
-      ...this.#credentials,
+      lz4: this.#credentials.lz4,
+      zstd: this.#credentials.zstd,
+      crc32: this.#credentials.crc32,
+      identity: this.#credentials.identity,
+      prove: this.#proves,
       compressMethod: options.compression.method,
       compressMinSize: options.compression.minSize,
       healthCheckMs: options.pool.healthCheckIntervalMs || undefined,
       batchDelayMs: options.batchDelayMs,
     };
+  }
+
+  #refuseUnsigned(driver: Driver): void {
+    const { nodeId } = driver.negotiated!;
+    driver.close();
+    throw new TransportError(
+      "IdentityMismatch",
+      `Cannot connect to ${nodeId}: its messages must be signed, and it does not sign`,
+      { peer: nodeId },
+    );
   }
 
   /** Resolves when no connection of the peer (or of any) is left, at the latest after `withinMs`. */

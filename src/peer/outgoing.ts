@@ -216,7 +216,10 @@ export class Outgoing {
     const session = this.#host.session();
     const negotiated = session === undefined ? this.#host.sender()?.negotiated : undefined;
     const peer = this.#host.nodeId;
-    const maxMessageSize = session?.config.maxMessageSize ?? negotiated?.maxMessageSize;
+    const overhead = session?.config.seal?.overhead ?? 0;
+    const maxMessageSize = session === undefined
+      ? negotiated?.maxMessageSize
+      : session.config.maxMessageSize - overhead;
     const size = payload.length;
     if (maxMessageSize !== undefined && size > maxMessageSize) {
       const text = `Cannot send: the message has ${size} bytes, the peer takes ${maxMessageSize}`;

@@ -10,6 +10,7 @@ import type { ResolvedOptions, WhenFull } from "../options.ts";
 import type { Rejection } from "../protocol/connection.ts";
 import type { Negotiated } from "../protocol/handshake.ts";
 import { TokenBucket } from "../protocol/token_bucket.ts";
+import type { MessageSeal } from "../protocol/v3/session.ts";
 import { GOAWAY, KIND, type Lane, LANE_NAMES, type LaneName } from "../protocol/v3/types.ts";
 import type { Environment } from "../runtime/environment.ts";
 import { addTraffic, noTraffic, type PoolStats, type TrafficStats } from "../stats.ts";
@@ -38,6 +39,8 @@ export interface PeerHost {
   dial(peer: Peer, attempt: DialAttempt): Promise<void>;
   /** Whether the application's inbox has room. */
   readonly inboxFull: boolean;
+  /** What messages to and from a node are signed and verified with. */
+  sealFor(nodeId: string): MessageSeal | undefined;
   /** A number that is higher than every generation of sessions before it. */
   nextGeneration(): number;
   deliver(peer: Peer, payload: Uint8Array, lane: LaneName, topic: string | undefined): void;
@@ -64,6 +67,8 @@ export class Peer implements DriverOwner, PoolOwner {
   address: string | undefined;
   /** What its certificate proved. */
   identity: PeerIdentity | undefined;
+  /** Whether it has signed its messages: then it always must. */
+  signs = false;
   /** Counters of what is not in a live driver. */
   readonly traffic: TrafficStats = noTraffic();
   readonly #host: PeerHost;
@@ -137,6 +142,7 @@ export class Peer implements DriverOwner, PoolOwner {
       options,
       environment,
       backlog: this.#outgoing.backlog,
+      seal: this.#host.sealFor(this.nodeId),
       nextGeneration: () => this.#host.nextGeneration(),
       wantsMessage: () => this.#wantsNow() && this.#remains.size === 0 && this.#hasToken(),
       onMessage: (lane, topic, payload) => this.#received(lane, topic, payload),
@@ -147,7 +153,10 @@ export class Peer implements DriverOwner, PoolOwner {
         this.traffic.payloadBytesSent += payloadBytes;
       },
       onRoom: () => this.#outgoing.admit(),
-      onBegin: (session, negotiated) => this.exchange.begin(session, negotiated),
+      onBegin: (session, negotiated) => {
+        this.signs ||= negotiated.capabilities.has("signed");
+        this.exchange.begin(session, negotiated);
+      },
       onEnd: (session, ended, error) => {
         this.#cancelResume?.();
         this.#cancelResume = undefined;

@@ -14,7 +14,7 @@ import type { Negotiated, SessionClaim, SessionOffer } from "../protocol/handsha
 import type { Rejection } from "../protocol/handshaker.ts";
 import type { Backlog } from "../protocol/v3/backlog.ts";
 import type { Received } from "../protocol/v3/receive_lane.ts";
-import { type Ended, Session } from "../protocol/v3/session.ts";
+import { type Ended, type MessageSeal, Session } from "../protocol/v3/session.ts";
 import type { Lane } from "../protocol/v3/types.ts";
 import type { Environment } from "../runtime/environment.ts";
 import type { Driver } from "./driver.ts";
@@ -30,6 +30,8 @@ export interface PeerSessionHost {
   readonly options: ResolvedOptions;
   readonly environment: Environment;
   readonly backlog: Backlog;
+  /** What messages are signed and verified with; undefined where that is not configured. */
+  readonly seal: MessageSeal | undefined;
   /** A number that is higher than every generation before it. */
   nextGeneration(): number;
   /** Whether a message of the peer can be taken now. */
@@ -66,6 +68,7 @@ export class PeerSession {
   #confirmed = false;
   #beganAt = 0;
   #retired = false;
+  #distrust: TransportError | undefined;
   /** The name of the session that the peer surely knows. */
   #claimId: string | undefined;
   #generation: number;
@@ -172,7 +175,9 @@ export class PeerSession {
       this.#finish(single, new TransportError("ConnectionClosed", text));
     } else {
       this.#session?.detach(channel, now);
+      if (this.#distrust !== undefined) this.end(this.#distrust);
     }
+    this.#distrust = undefined;
   }
 
   /** The session will be ended by our own decision: the next one is another, even before that. */
@@ -285,6 +290,7 @@ export class PeerSession {
     const session: Session = new Session(
       {
         resume,
+        seal: negotiated.capabilities.has("signed") ? this.#watched(host.seal) : undefined,
         maxMessageSize: negotiated.maxMessageSize,
         peerWindow: negotiated.receiveWindow,
         receiveWindow: options.receiveWindow,
@@ -312,6 +318,24 @@ export class PeerSession {
       now,
     );
     return session;
+  }
+
+  /** A message that is not to be trusted ends the session: its sender must not believe it arrived. */
+  #watched(seal: MessageSeal | undefined): MessageSeal | undefined {
+    if (seal === undefined) return undefined;
+    return {
+      overhead: seal.overhead,
+      seal: (lane, payload) => seal.seal(lane, payload),
+      unseal: (payload) => seal.unseal(payload),
+      open: (payload) => {
+        try {
+          return seal.open(payload);
+        } catch (error) {
+          this.#distrust = error as TransportError;
+          throw error;
+        }
+      },
+    };
   }
 
   /** Messages of an earlier session go first. */

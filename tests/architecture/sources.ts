@@ -22,14 +22,21 @@ export const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   ],
   "transport/": ["transport/", "runtime/", "errors.ts", "show_value.ts"],
   "peer/": ["peer/", "protocol/", ...TYPES, "runtime/environment.ts", "transport/transport.ts"],
+  "keys/": [
+    ...["keys/", "certs/command.ts", "certs/files.ts", "certs/usage_error.ts"],
+    ...["protocol/text.ts", "runtime/ed25519.ts"],
+  ],
   "certs/": ["certs/", "protocol/", "errors.ts"],
   "errors.ts": [],
   "show_value.ts": ["protocol/text.ts"],
   "stats.ts": ["errors.ts"],
   "options.ts": ["runtime/environment.ts"],
+  "own_keys.ts": [
+    ...["envelope.ts", "errors.ts", "options.ts", "resolve_keys.ts", "protocol/", "runtime/"],
+  ],
   "endpoint.ts": [
     ...["codec.ts", "envelope.ts", "errors.ts", "events.ts", "failures.ts", "link_tls.ts"],
-    ...["listeners.ts", "routing.ts"],
+    ...["listeners.ts", "own_keys.ts", "routing.ts", "send_plan.ts"],
     ...[
       "options.ts",
       "peer_info.ts",
@@ -61,7 +68,7 @@ export const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   "lz4-wasm": ["runtime/lz4.ts"],
   "@peculiar/x509": ["certs/"],
   "reflect-metadata": ["certs/"],
-  "node:": ["runtime/", "config_file.ts", "certs/"],
+  "node:": ["runtime/", "config_file.ts", "certs/", "keys/"],
 };
 
 /** What the pure core may not name: the outside world comes in as arguments. */

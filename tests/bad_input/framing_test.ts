@@ -135,6 +135,15 @@ describe("4. an unknown version", () => {
     inScene({}, async (scene) => {
       const peer = await scene.attacker();
       await peer.write(hello({ protocol_version: 99 }));
+      assert.equal((await peer.answer()).protocol_version, 3);
+    }),
+  );
+
+  it(
+    "4. above ours is served with ours, where that is version 2",
+    inScene({ everybody: { maxProtocolVersion: 2 } }, async (scene) => {
+      const peer = await scene.attacker();
+      await peer.write(hello({ protocol_version: 99 }));
       assert.equal((await peer.answer()).protocol_version, 2);
     }),
   );
@@ -142,7 +151,7 @@ describe("4. an unknown version", () => {
   it(
     "4. that excludes ours is answered VERSION_MISMATCH",
     inScene({}, async (scene) => {
-      const fields = { protocol_version: 99, min_protocol_version: 3 };
+      const fields = { protocol_version: 99, min_protocol_version: 4 };
       let answer: Record<string, unknown> = {};
       await scene.refuses({ code: "HandshakeFailed" }, async () => {
         const peer = await scene.attacker();

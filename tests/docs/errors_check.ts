@@ -42,8 +42,8 @@ function union(source: string, name: string): string[] {
 
 /** The reject codes that make an error retryable. */
 async function retriedRejects(read: (path: string) => Promise<string>): Promise<string[]> {
-  const source = await read("src/protocol/connection.ts");
-  const body = /retryable:([^}]*)\}/.exec(source)?.[1] ?? "";
+  const source = await read("src/protocol/reject.ts");
+  const body = /retryable: code ===([^}]*)}/.exec(source)?.[1] ?? "";
   return [...body.matchAll(/"([A-Z_]+)"/g)].map((match) => match[1]!).toSorted();
 }
 

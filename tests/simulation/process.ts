@@ -375,7 +375,11 @@ export class Process {
       log.add("down", this.id.node, this.id.start, Number(detail.nodeId.slice(1)));
     });
     endpoint.addEventListener("warning", ({ detail }) => {
-      if (detail.error !== undefined) log.add("warning", this.id.node, detail.error.message);
+      if (detail.error === undefined) return;
+      const { message } = detail.error;
+      log.add("warning", this.id.node, message);
+      // Errors of the library read "Cannot …: …"; others come from where nobody expected any.
+      if (!/^Cannot .*: /.test(message)) this.#complain(`met an unexpected error, ${message}`);
     });
   }
 

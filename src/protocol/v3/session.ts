@@ -34,8 +34,22 @@ const LANES = [CONTROL, NORMAL, BULK] as const;
 /** Which connection a lane takes, where it may take several. */
 export type PoolStrategy = "first-available" | "round-robin" | "least-loaded";
 
+/** Signs what is sent and verifies what is received ("signed" was negotiated). */
+export interface MessageSeal {
+  /** What a seal adds to a payload, bytes. */
+  readonly overhead: number;
+  /** A payload as it goes out. */
+  seal(lane: Lane, payload: Uint8Array): Uint8Array;
+  /** What the peer sealed. Throws a TransportError where it is not to be trusted. */
+  open(payload: Uint8Array): Uint8Array;
+  /** What we sealed ourselves. */
+  unseal(payload: Uint8Array): Uint8Array;
+}
+
 /** What a session needs to know. */
 export interface SessionConfig {
+  /** Undefined: messages are not signed. */
+  readonly seal: MessageSeal | undefined;
   /** Whether what breaks with a connection is sent again. */
   readonly resume: boolean;
   /** The largest message, bytes. */
@@ -86,6 +100,10 @@ const PLAIN: Plain = {
   atMostOnce: false,
   tracker: undefined,
 };
+/** What has application bytes. */
+const SEALED_KINDS: readonly Kind[] = [
+  ...[KIND.data, KIND.request, KIND.response, KIND.streamOpen, KIND.streamData],
+];
 const NO_STREAMS: StreamSource = { ready: () => false, next: () => undefined };
 
 /** A session. */
@@ -247,6 +265,8 @@ export class Session implements ChannelSession {
       this.config.backlog.peek(lane) !== undefined ||
       !this.#allows(out, channel, chargeOf(payload.length))
     ) return false;
+    // Signing takes a way of its own: what is signed may need fragments.
+    if (this.config.seal !== undefined) return false;
     if (channel.outbox.overflows(payload.length)) channel.link.flush();
     const message = topic === undefined && !atMostOnce && tracker === undefined
       ? PLAIN
@@ -400,7 +420,12 @@ export class Session implements ChannelSession {
     const { backlog } = this.config;
     const strays = backlog.filter(({ kind }) => kind !== KIND.data && kind !== KIND.request);
     for (const { tracker } of strays) tracker?.onEnded?.("unsent");
-    return this.#out.flatMap((lane) => lane.end());
+    const ended = this.#out.flatMap((lane) => lane.end());
+    const { seal } = this.config;
+    if (seal === undefined) return ended;
+    return ended.map((message) =>
+      message.kind === KIND.data ? { ...message, payload: seal.unseal(message.payload) } : message
+    );
   }
 
   /** Without `resume`: everything written has left the process. */
@@ -413,6 +438,10 @@ export class Session implements ChannelSession {
   // --- helpers ---
 
   #dispatch(lane: ReceiveLane, received: Received, now: number): void {
+    const { seal } = this.config;
+    if (seal !== undefined && SEALED_KINDS.includes(received.kind)) {
+      received.payload = seal.open(received.payload);
+    }
     if (received.kind !== KIND.data) return this.#sink.onOther(received, now);
     if (lane.heldMessages === 0 && this.#sink.wantsMessage()) {
       this.#sink.onMessage(received.lane, received.topic, received.payload);
@@ -505,14 +534,24 @@ export class Session implements ChannelSession {
     if (out.resending) return out.writeNext(channel, now);
     if (out.lane === NORMAL) this.#normalBytes += FRAGMENT_BYTES;
     if (out.midMessage) return out.writeNext(channel, now);
-    const message = this.#take(out);
-    if (message === undefined) return;
+    const taken = this.#take(out);
+    if (taken === undefined) return;
+    const message = this.#sealed(taken);
     if (message.kind === KIND.data) this.#sink.onSent(message.payload.length);
     if (message.payload.length <= FRAGMENT_BYTES) {
       out.writeSmall(channel, message, message.payload, now);
     } else {
       out.begin(channel, message, now);
     }
+  }
+
+  /** Signed when it goes out for the first time, and the same bytes whenever it goes out again. */
+  #sealed(message: OutMessage): OutMessage {
+    const { seal } = this.config;
+    if (seal === undefined || !SEALED_KINDS.includes(message.kind)) return message;
+    const { kind, lane, topic, payload, atMostOnce, tracker } = message;
+    const prefix = message.prefix && ((now: number) => message.prefix!(now));
+    return { kind, lane, topic, prefix, payload: seal.seal(lane, payload), atMostOnce, tracker };
   }
 
   /** Messages and streams of a lane take turns. */

@@ -1,0 +1,301 @@
+/** Lanes, fragments and topics between endpoints. */
+
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import type { Endpoint, LaneName, Message, PoolStrategy } from "../../mod.ts";
+import { bytes, type Cluster, inCluster, text } from "../support/cluster.ts";
+
+const LANES: readonly LaneName[] = ["control", "normal", "bulk"];
+const FRAGMENT = 65_536;
+const MIB = 1_048_576;
+
+async function pair(
+  cluster: Cluster,
+  options: { a?: object; b?: object; poolSize?: number } = {},
+): Promise<[Endpoint, Endpoint]> {
+  const poolSize = options.poolSize ?? 1;
+  const a = await cluster.start("a", { poolSize, ...options.a });
+  const b = await cluster.start("b", { poolSize, ...options.b });
+  await cluster.connect(a, "b");
+  await cluster.pooled(a, b, poolSize);
+  return [a, b];
+}
+
+/** Every message as it arrives, and when. */
+function arrivals(cluster: Cluster, endpoint: Endpoint): (Message & { at: number })[] {
+  const seen: (Message & { at: number })[] = [];
+  endpoint.onMessage((message) => {
+    seen.push({ ...message, at: cluster.environment.now() });
+  });
+  return seen;
+}
+
+/** Bytes that do not compress. */
+function noise(cluster: Cluster, length: number): Uint8Array {
+  const words = new Uint32Array(Math.ceil(length / 4));
+  for (let i = 0; i < words.length; i++) words[i] = cluster.environment.random() * 2 ** 32;
+  return new Uint8Array(words.buffer, 0, length);
+}
+
+describe("a control message", () => {
+  const LATENCY = { latencyMs: 5 };
+
+  it(
+    "overtakes a large bulk message on the same connection",
+    inCluster(async (cluster) => {
+      const [a, b] = await pair(cluster);
+      const { environment } = cluster;
+      const seen = arrivals(cluster, b);
+      await a.send("b", noise(cluster, 8 * MIB), { lane: "bulk" });
+      await environment.advance(20);
+      const sentAt = environment.now();
+      await a.send("b", bytes("heartbeat"), { lane: "control" });
+      await environment.until(() => seen.length === 2);
+      assert.deepEqual(seen.map(({ lane }) => lane), ["control", "bulk"]);
+      const { at } = seen[0]!;
+      // What the link had taken before goes first; then the heartbeat.
+      assert.ok(at - sentAt <= 3 * LATENCY.latencyMs, `after ${at - sentAt} ms`);
+      assert.ok(seen[1]!.at > at + 10 * LATENCY.latencyMs);
+      assert.equal(seen[1]!.payload.length, 8 * MIB);
+    }, LATENCY),
+  );
+
+  it(
+    "makes its round trip while bulk is in flight as it does without",
+    inCluster(async (cluster) => {
+      const [a, b] = await pair(cluster);
+      const { environment } = cluster;
+      b.handle("beat", ({ payload }) => payload);
+      const roundTrip = async () => {
+        const before = environment.now();
+        await environment.run(a.request("b", bytes("x"), { topic: "beat", lane: "control" }));
+        return environment.now() - before;
+      };
+      const idle = await roundTrip();
+      const bulk = a.send("b", noise(cluster, 8 * MIB), { lane: "bulk", acknowledged: true });
+      let loaded = 0;
+      for (let i = 0; i < 10; i++) loaded = Math.max(loaded, await roundTrip());
+      assert.ok(loaded <= 5 * idle, `${idle} ms idle, ${loaded} ms beside bulk`);
+      assert.ok(a.peer("b")!.pendingMessages > 0);
+      await environment.run(bulk);
+    }, LATENCY),
+  );
+
+  it(
+    "goes before what waits for a peer that is away",
+    inCluster(async (cluster) => {
+      const [a, b] = await pair(cluster);
+      const seen = arrivals(cluster, b);
+      cluster.network.reset(cluster.address("b"));
+      await cluster.environment.advance(1);
+      for (const lane of ["bulk", "normal", "control"] as const) {
+        await a.send("b", bytes(lane), { lane });
+      }
+      await cluster.environment.until(() => seen.length === 3);
+      assert.deepEqual(seen.map(({ payload }) => text(payload)), LANES);
+    }),
+  );
+});
+
+describe("bulk", () => {
+  it(
+    "is not starved by a normal lane that is never empty",
+    inCluster(async (cluster) => {
+      const [a, b] = await pair(cluster, { a: { maxPendingMessages: 100 } });
+      const { environment } = cluster;
+      const seen = arrivals(cluster, b);
+      const payload = noise(cluster, 20_000);
+      let stopped = false;
+      const flood = (async () => {
+        while (!stopped) await a.send("b", payload);
+      })();
+      await environment.advance(50);
+      const before = seen.length;
+      await environment.run(a.send("b", noise(cluster, MIB), { lane: "bulk" }));
+      await environment.until(() => seen.some(({ lane }) => lane === "bulk"));
+      stopped = true;
+      await environment.run(flood);
+      const normalBytes = (seen.length - 1 - before) * payload.length;
+      // Four fragments of normal go out for one of bulk; the rest was on its way before.
+      assert.ok(normalBytes <= 8 * MIB, `${normalBytes} bytes went before 1 MiB of bulk`);
+      assert.ok(normalBytes >= MIB, `${normalBytes} bytes went before 1 MiB of bulk`);
+    }),
+  );
+
+  it(
+    "has a connection to itself where there are two",
+    inCluster(async (cluster) => {
+      const [a, b] = await pair(cluster, { poolSize: 2 });
+      const { environment } = cluster;
+      const seen = arrivals(cluster, b);
+      const sent = () => a.peer("b")!.connections.map(({ bytesSent }) => bytesSent);
+      const before = sent();
+      await a.send("b", noise(cluster, MIB), { lane: "bulk" });
+      for (let i = 0; i < 10; i++) await a.send("b", noise(cluster, 1_000));
+      await environment.until(() => seen.length === 11);
+      const grown = sent().map((bytes, i) => bytes - before[i]!).toSorted((x, y) => x - y);
+      assert.ok(grown[0]! >= 10_000 && grown[0]! < 12_000, `${grown}`);
+      assert.ok(grown[1]! >= MIB && grown[1]! < MIB + 2_000, `${grown}`);
+    }),
+  );
+});
+
+describe("order", () => {
+  const strategies: PoolStrategy[] = ["first-available", "round-robin", "least-loaded"];
+  for (const strategy of strategies) {
+    for (const poolSize of [1, 2, 4]) {
+      it(
+        `holds within each lane, with ${poolSize} connections (${strategy})`,
+        inCluster(async (cluster) => {
+          const [a, b] = await pair(cluster, { a: { pool: { strategy } }, poolSize });
+          const { environment } = cluster;
+          const seen = arrivals(cluster, b);
+          const counts = [0, 0, 0];
+          const total = 300;
+          for (let i = 0; i < total; i++) {
+            const lane = Math.floor(environment.random() * 3);
+            const size = 4 + Math.floor(environment.random() ** 8 * 200_000);
+            const payload = new Uint8Array(size);
+            new DataView(payload.buffer).setUint32(0, counts[lane]!++);
+            await environment.run(a.send("b", payload, { lane: LANES[lane] }));
+            if (i % 10 === 0) await environment.advance(1);
+          }
+          await environment.run(a.flush("b"));
+          await environment.until(() => seen.length === total);
+          for (const [i, lane] of LANES.entries()) {
+            const numbers = seen.filter((message) => message.lane === lane)
+              .map(({ payload }) => new DataView(payload.buffer, payload.byteOffset).getUint32(0));
+            assert.deepEqual(numbers, Array.from({ length: counts[i]! }, (_, n) => n));
+          }
+          assert.equal(b.stats().duplicates, 0);
+        }, { spreadMs: 20 }),
+      );
+    }
+  }
+});
+
+describe("messages in fragments", () => {
+  it(
+    "arrive whole at every size around a fragment, with their topics, in every lane",
+    inCluster(async (cluster) => {
+      const maxMessageSize = 4 * FRAGMENT;
+      const [a, b] = await pair(cluster, { a: { maxMessageSize }, b: { maxMessageSize } });
+      const seen = arrivals(cluster, b);
+      const sizes = [1, 2, 3, 4].flatMap((n) => [-1, 0, 1].map((d) => n * FRAGMENT + d))
+        .filter((size) => size <= maxMessageSize);
+      const sent: [LaneName, string, Uint8Array][] = [];
+      for (const size of [0, 1, ...sizes]) {
+        for (const lane of LANES) {
+          const payload = noise(cluster, size);
+          const topic = `${lane}/${size}`;
+          sent.push([lane, topic, payload]);
+          await cluster.environment.run(a.send("b", payload, { lane, topic }));
+        }
+      }
+      await cluster.environment.until(() => seen.length === sent.length);
+      for (const [lane, topic, payload] of sent) {
+        const got = seen.find((message) => message.topic === topic)!;
+        assert.equal(got.lane, lane);
+        assert.deepEqual(got.payload, payload);
+      }
+    }),
+  );
+});
+
+describe("topics", () => {
+  it(
+    "have 1 to 255 bytes of UTF-8, and none is undefined",
+    inCluster(async (cluster) => {
+      const [a, b] = await pair(cluster);
+      const seen = arrivals(cluster, b);
+      const topics = ["t", "x".repeat(255), "é".repeat(127), "raft/⚓"];
+      for (const topic of topics) await a.send("b", bytes("x"), { topic });
+      await a.send("b", bytes("x"));
+      await cluster.environment.advance(20);
+      assert.deepEqual(seen.map(({ topic }) => topic), [...topics, undefined]);
+      const send = (topic: string) => async () => await a.send("b", bytes("x"), { topic });
+      for (const topic of ["", "x".repeat(256), "é".repeat(128)]) {
+        await assert.rejects(send(topic), RangeError);
+        assert.throws(() => a.trySend("b", bytes("x"), { topic }), RangeError);
+      }
+      await assert.rejects(send("\ud800"), TypeError);
+      const lane = "fast" as LaneName;
+      await assert.rejects(async () => await a.send("b", bytes("x"), { lane }), TypeError);
+      await cluster.environment.advance(20);
+      assert.equal(seen.length, topics.length + 1);
+    }),
+  );
+
+  it(
+    "and lanes travel with a broadcast",
+    inCluster(async (cluster) => {
+      const [a, b] = await pair(cluster);
+      const c = await cluster.start("c", { poolSize: 1 });
+      await cluster.connect(a, "c");
+      const [atB, atC] = [arrivals(cluster, b), arrivals(cluster, c)];
+      const result = await a.broadcast(bytes("all"), { lane: "control", topic: "raft" });
+      await cluster.environment.advance(20);
+      assert.deepEqual([result.delivered.toSorted(), result.failed], [["b", "c"], []]);
+      for (const [message] of [atB, atC]) {
+        assert.deepEqual([message!.lane, message!.topic, text(message!.payload)], [
+          "control",
+          "raft",
+          "all",
+        ]);
+      }
+    }),
+  );
+});
+
+describe('whenFull: "drop-oldest"', () => {
+  async function away(cluster: Cluster) {
+    const [a, b] = await pair(cluster, { a: { maxPendingMessages: 3 } });
+    cluster.network.blackHoles.add(cluster.address("b"));
+    cluster.network.reset(cluster.address("b"));
+    await cluster.environment.advance(5);
+    const dropped: string[] = [];
+    a.addEventListener("undelivered", ({ detail }) => {
+      dropped.push(`${detail.lane} ${text(detail.payload)} ${detail.fate}`);
+    });
+    const send = (word: string, lane: LaneName) =>
+      a.send("b", bytes(word), { lane, whenFull: "drop-oldest" });
+    const back = async () => {
+      cluster.network.blackHoles.clear();
+      const seen = arrivals(cluster, b);
+      await cluster.pooled(a, b, 1);
+      await cluster.environment.advance(20);
+      return seen.map(({ payload }) => text(payload));
+    };
+    return { send, back, dropped };
+  }
+
+  it(
+    "drops the oldest of its own lane, then of the least urgent one",
+    inCluster(async (cluster) => {
+      const { send, back, dropped } = await away(cluster);
+      await send("bulk 1", "bulk");
+      await send("bulk 2", "bulk");
+      await send("normal 1", "normal");
+      await send("normal 2", "normal");
+      await send("control 1", "control");
+      await send("control 2", "control");
+      assert.deepEqual(dropped, [
+        "normal normal 1 unsent",
+        "bulk bulk 1 unsent",
+        "control control 1 unsent",
+      ]);
+      assert.deepEqual(await back(), ["control 2", "normal 2", "bulk 2"]);
+    }),
+  );
+
+  it(
+    "never drops what is more urgent than the new one",
+    inCluster(async (cluster) => {
+      const { send, back, dropped } = await away(cluster);
+      for (const word of ["1", "2", "3"]) await send(word, "control");
+      await send("4", "bulk");
+      assert.deepEqual(dropped, ["bulk 4 unsent"]);
+      assert.deepEqual(await back(), ["1", "2", "3"]);
+    }),
+  );
+});
