@@ -6,7 +6,8 @@
 
 import type { Driver } from "./peer/driver.ts";
 import type { PeerIdentity } from "./peer/identity.ts";
-import type { Peer, PeerState } from "./peer/peer.ts";
+import type { Peer, PeerHealth, PeerState } from "./peer/peer.ts";
+import type { RoundTrip } from "./protocol/v3/round_trips.ts";
 import type { TrafficStats } from "./stats.ts";
 
 /** One connection of a peer. */
@@ -23,10 +24,12 @@ export interface ConnectionInfo {
   readonly encrypted: boolean;
   /** The protocol version in use. */
   readonly version: number;
-  /** What both sides have: "lz4". */
+  /** What both sides have, as "lz4" or "resume". */
   readonly capabilities: readonly string[];
   /** Whether it is ending in order. */
   readonly draining: boolean;
+  /** Its round trips, from pings; undefined before version 3 and before the first answer. */
+  readonly roundTrip: RoundTrip | undefined;
   /** Bytes given to it. */
   readonly bytesSent: number;
   /** Bytes that came from it. */
@@ -39,16 +42,32 @@ export interface PeerInfo {
   readonly nodeId: string;
   /** Where it stands. */
   readonly state: PeerState;
+  /** Whether it answers; from version 3 on, a process that hangs is "suspect". */
+  readonly health: PeerHealth;
   /** Where we dial it; undefined for a peer that only dialed us. */
   readonly address: string | undefined;
   /** What its certificate proved; undefined where the security mode verifies no name. */
   readonly identity: PeerIdentity | undefined;
+  /** The Ed25519 key that it has proved, base64; undefined where none was asked for. */
+  readonly publicKey: string | undefined;
   /** The negotiated protocol version; undefined without a connection. */
   readonly version: number | undefined;
   /** The negotiated capabilities. */
   readonly capabilities: readonly string[];
   /** The largest message in bytes that both sides take; undefined without a connection. */
   readonly maxMessageSize: number | undefined;
+  /** What its application offers: its option `features`. */
+  readonly features: readonly string[];
+  /** Streams that it lets us hold open at one time. */
+  readonly maxStreams: number;
+  /** Requests of ours that it has not answered. */
+  readonly openRequests: number;
+  /** Its requests that run here. */
+  readonly runningRequests: number;
+  /** Streams that are open, either way. */
+  readonly openStreams: number;
+  /** The round trips of its fastest connection. */
+  readonly roundTrip: RoundTrip | undefined;
   /** Its connections. */
   readonly connections: readonly ConnectionInfo[];
   /** Messages that wait to be sent to it. */
@@ -69,6 +88,14 @@ export function peerInfo(peer: Peer): PeerInfo {
     address: peer.address,
     identity: peer.connectionCount > 0 ? peer.identity : undefined,
     version: negotiated?.version,
+    health: peer.health,
+    publicKey: negotiated?.publicKey,
+    features: negotiated?.features ?? [],
+    maxStreams: negotiated?.maxStreams ?? 0,
+    openRequests: peer.exchange.openRequests,
+    runningRequests: peer.exchange.runningRequests,
+    openStreams: peer.exchange.openStreams,
+    roundTrip: fastest(connections),
     capabilities: [...negotiated?.capabilities ?? []],
     maxMessageSize: negotiated?.maxMessageSize,
     connections,
@@ -76,6 +103,16 @@ export function peerInfo(peer: Peer): PeerInfo {
     pendingBytes: peer.pendingBytes,
     stats: peer.stats(),
   };
+}
+
+function fastest(connections: readonly ConnectionInfo[]): RoundTrip | undefined {
+  let best: RoundTrip | undefined;
+  for (const { roundTrip } of connections) {
+    if (roundTrip !== undefined && !(best !== undefined && best.smoothed <= roundTrip.smoothed)) {
+      best = roundTrip;
+    }
+  }
+  return best;
 }
 
 function connectionInfo(driver: Driver): ConnectionInfo {
@@ -89,6 +126,7 @@ function connectionInfo(driver: Driver): ConnectionInfo {
     version: driver.negotiated?.version ?? 0,
     capabilities: [...driver.negotiated?.capabilities ?? []],
     draining: driver.retiring,
+    roundTrip: driver.channel?.roundTrips.summary(),
     bytesSent: driver.bytesSent,
     bytesReceived: driver.bytesReceived,
   };

@@ -15,7 +15,7 @@ import type { Received } from "../protocol/v3/receive_lane.ts";
 import { Served } from "../protocol/v3/served.ts";
 import type { Session } from "../protocol/v3/session.ts";
 import { StreamTable } from "../protocol/v3/streams.ts";
-import { KIND, type Lane, type LaneName } from "../protocol/v3/types.ts";
+import { KIND, type Lane } from "../protocol/v3/types.ts";
 import { encodeTopic } from "../protocol/v3/topic.ts";
 import { type Handlers, request, type RequestOptions, RequestServer } from "./requests.ts";
 import type { StreamHandlers } from "./stream_handlers.ts";
