@@ -183,7 +183,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
    */
   send(nodeId: string, payload: T, options?: SendOptions): Promise<void> {
     try {
-      const peer = this.#peer(nodeId, "send");
+      const peer = this.#reach(nodeId, "send");
       const bytes = this.#encode(payload, nodeId);
       return this.#send(peer, bytes, options);
     } catch (error) {
@@ -197,7 +197,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
    * @throws {TransportError} what no retry would mend: `PeerNotFound`, `MessageTooLarge`, `Shutdown`
    */
   trySend(nodeId: string, payload: T, options?: TrySendOptions): boolean {
-    const peer = this.#peer(nodeId, "send");
+    const peer = this.#reach(nodeId, "send");
     const plan = options === undefined ? this.#plain : sendPlan(options, this.#options.delivery);
     return peer.state !== "failed" && peer.offer(this.#encode(payload, nodeId), plan) === "taken";
   }
@@ -208,7 +208,13 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
    */
   async flush(nodeId: string, options: { signal?: AbortSignal } = {}): Promise<void> {
     options.signal?.throwIfAborted();
-    await this.#peer(nodeId, "flush").flush(options.signal);
+    this.#running("flush");
+    const peer = this.#find(nodeId);
+    // A recipient that nothing was sent to lately has nothing to wait for.
+    if (peer === undefined && this.routes.resolve(nodeId) === undefined) {
+      throw noSuchPeer(nodeId, "flush");
+    }
+    await peer?.flush(options.signal);
   }
 
   /**
@@ -242,7 +248,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
    */
   async request(nodeId: string, payload: T, options: RequestOptions = {}): Promise<T> {
     options.signal?.throwIfAborted();
-    const peer = this.#peer(nodeId, "ask");
+    const peer = this.#reach(nodeId, "ask");
     if (peer.failure !== undefined) throw peer.failure;
     this.#checkVersion3(peer, "ask");
     const answer = await peer.exchange.request(this.#encode(payload, nodeId), options);
@@ -280,7 +286,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
   async openStream(nodeId: string, options: StreamOptions = {}): Promise<TransportStream> {
     const { signal, topic, payload } = options;
     signal?.throwIfAborted();
-    const peer = this.#peer(nodeId, "open a stream to");
+    const peer = this.#reach(nodeId, "open a stream to");
     if (peer.failure !== undefined) throw peer.failure;
     this.#checkVersion3(peer, "open a stream to");
     const lane = checkLane(options.lane);
@@ -633,20 +639,27 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     return new TransportError("Shutdown", `Cannot ${action}: the endpoint is closed`);
   }
 
-  #peer(nodeId: string, action: string): Peer {
+  /** A peer that something is to be sent to: one that is only routed is dialed. */
+  #reach(nodeId: string, action: string): Peer {
     const manager = this.#running(action);
-    const peer = manager.get(nodeId);
-    if (peer !== undefined) return peer;
-    const route = action === "disconnect" ? undefined : this.routes.resolve(nodeId);
-    if (route !== undefined && route.nodeId !== this.nodeId) {
-      const known = manager.get(route.nodeId);
-      if (known !== undefined) return known;
-      this.#registry.get(parseAddress(route.address).scheme);
-      return manager.keepConnected(route.nodeId, route.address);
-    }
-    throw new TransportError("PeerNotFound", `Cannot ${action} ${nodeId}: no such peer`, {
-      peer: nodeId,
-    });
+    const known = this.#find(nodeId);
+    if (known !== undefined) return known;
+    const route = this.routes.resolve(nodeId);
+    if (route === undefined || route.nodeId === this.nodeId) throw noSuchPeer(nodeId, action);
+    this.#registry.get(parseAddress(route.address).scheme);
+    return manager.reach(route.nodeId, route.address);
+  }
+
+  #peer(nodeId: string, action: string): Peer {
+    const peer = this.#running(action).get(nodeId);
+    if (peer === undefined) throw noSuchPeer(nodeId, action);
+    return peer;
+  }
+
+  /** A peer, or the one that a recipient is routed to. */
+  #find(nodeId: string): Peer | undefined {
+    const manager = this.#manager;
+    return manager?.get(nodeId) ?? manager?.get(this.routes.resolve(nodeId)?.nodeId ?? nodeId);
   }
 
   #checkedPeer({ nodeId, address }: PeerAddress): PeerAddress {
@@ -688,6 +701,12 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
       return undefined;
     }
   }
+}
+
+function noSuchPeer(nodeId: string, action: string): TransportError {
+  return new TransportError("PeerNotFound", `Cannot ${action} ${nodeId}: no such peer`, {
+    peer: nodeId,
+  });
 }
 
 const NO_PEERS = { traffic: noTraffic };

@@ -36,7 +36,7 @@ export interface TrafficStats {
   reconnections: number;
 }
 
-/** Connections turned away before a byte of them was read. */
+/** What was turned away: connections before a byte of them was read, requests and streams. */
 export interface RefusedStats {
   /** Over `maxConnections`. */
   maxConnections: number;
@@ -58,7 +58,7 @@ export interface TransportStats extends TrafficStats {
   receiveQueueLength: number;
   /** Messages that wait to be sent now, over all peers (a gauge). */
   pendingMessages: number;
-  /** Connections turned away before a byte of them was read. */
+  /** Connections, requests and streams that were turned away. */
   refused: RefusedStats;
   /** Failures of connections and handlers by error code. */
   errors: Partial<Record<ErrorCode, number>>;
@@ -70,6 +70,8 @@ export interface TransportStats extends TrafficStats {
 export interface PoolStats {
   /** Usable connections. */
   active: number;
+  /** Of these, connections that carried nothing for `pool.idleTimeoutMs`. */
+  idle: number;
   /** Connections that end in order. */
   draining: number;
   /** Attempts to connect under way or waiting for their backoff. */

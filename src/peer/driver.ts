@@ -26,6 +26,8 @@ const BATCH_BYTES = 131_072;
 const TURN_BYTES = 8_388_608;
 /** What a connection that ends may hold back at most while nobody takes it. */
 const ENDING_BYTES = 1_048_576;
+/** A read of this many bytes says that there is more to come. */
+const FULL_READ_BYTES = 65_536;
 /** How long a refused dialer's reject may take to leave. */
 const LINGER_MS = 500;
 
@@ -53,6 +55,10 @@ export interface DriverOwner {
   onSuspect?(driver: Driver, suspect: boolean): void;
   /** The peer starts nothing new on this connection, which ends when all on it is done. */
   onGoaway?(driver: Driver, code: number): void;
+  /** An idle connection is used again. */
+  onUsed?(driver: Driver): void;
+  /** More goes through it than it takes at once. */
+  onBusy?(driver: Driver): void;
   /** The peer sends nothing more here; ours should end too. */
   onPeerEnd(driver: Driver): void;
   /** It is over, exactly once. What may not have arrived is in `takeUndelivered()`. */
@@ -78,6 +84,10 @@ export class Driver implements ConnectionSink {
   establishedAt = 0;
   /** Set by the owner when the connection takes no new messages. */
   retiring = false;
+  /** Set by the owner when nothing has gone through it for a while. */
+  idle = false;
+  /** When something other than pings last went through it, on the monotonic clock. */
+  usedAt = 0;
   /** Bytes that came from the link. */
   bytesReceived = 0;
   /** Bytes given to the link. */
@@ -118,6 +128,7 @@ export class Driver implements ConnectionSink {
   /** Whether a stalled write has made us ask for a sign of life. */
   #asked = false;
   #closeDeadline: number | undefined;
+  #work = 0;
 
   /** Takes the link over; the hello of a dialer leaves at once. */
   constructor(link: Link, config: DriverConfig, owner: DriverOwner) {
@@ -234,6 +245,8 @@ export class Driver implements ConnectionSink {
     this.bytesSent += chunk.length;
     this.#connection.handleWritten(now);
     this.#congested = !this.link.write(chunk) || this.#congested;
+    this.#noteUse(now);
+    if (this.#congested) this.#owner.onBusy?.(this);
     this.#settle(now);
     this.#watchWrites(now);
     this.#yieldTurn(chunk.length);
@@ -337,7 +350,7 @@ export class Driver implements ConnectionSink {
 
   /** @ignore */
   onEstablished(_: Negotiated): void {
-    this.establishedAt = this.#environment.now();
+    this.establishedAt = this.usedAt = this.#environment.now();
     this.flush();
     this.#owner.onEstablished(this);
   }
@@ -390,7 +403,10 @@ export class Driver implements ConnectionSink {
   #onData(chunk: Uint8Array): void {
     this.bytesReceived += chunk.length;
     this.#turnBytes = 0;
-    this.#connection.handleBytes(chunk, this.#environment.now());
+    const now = this.#environment.now();
+    this.#connection.handleBytes(chunk, now);
+    this.#noteUse(now);
+    if (chunk.length >= FULL_READ_BYTES) this.#owner.onBusy?.(this);
     // A welcome that must be answered with a proof.
     if (!this.#connection.open && !this.#closing) this.flush();
     this.#steerReading();
@@ -446,6 +462,15 @@ export class Driver implements ConnectionSink {
 
   #tellPeerEnd(): void {
     if (this.#connection.finished && !this.#ending) this.#owner.onPeerEnd(this);
+  }
+
+  /** Takes note of messages, requests and streams: pings and acknowledgements are no use. */
+  #noteUse(now: number): void {
+    const work = this.channel?.work ?? this.messagesSent + this.messagesReceived;
+    if (work === this.#work) return;
+    this.#work = work;
+    this.usedAt = now;
+    if (this.idle) this.#owner.onUsed?.(this);
   }
 
   /** Takes note of what has left. */

@@ -129,11 +129,7 @@ export class Exchange implements SessionPort {
 
   /** Opens a stream. */
   openStream(lane: Lane, topic: string | undefined, payload: Uint8Array): TransportStream {
-    if (this.#link.session() !== undefined && !this.#streamsAgreed) {
-      const peer = this.#nodeId;
-      const text = `Cannot open a stream to ${peer}: it has none`;
-      throw new TransportError("UnsupportedProtocol", text, { peer });
-    }
+    if (this.#link.session() !== undefined && !this.#streamsAgreed) throw this.#noStreams();
     const bytes = topic === undefined ? undefined : encodeTopic(topic);
     const core = this.#streams.open(lane, topic, bytes, new Uint8Array(payload));
     return new TransportStream(this.#nodeId, core);
@@ -149,6 +145,7 @@ export class Exchange implements SessionPort {
     this.#calls.begin(this);
     this.#served.begin(this);
     this.#streams.begin(this, negotiated.maxStreams);
+    if (!this.#streamsAgreed) this.#streams.refuseOpening(this.#noStreams());
   }
 
   /** The session has ended. */
@@ -217,6 +214,12 @@ export class Exchange implements SessionPort {
   handleTimeout(now: number): void {
     this.#calls.handleTimeout(now);
     this.#served.handleTimeout(now);
+  }
+
+  #noStreams(): TransportError {
+    const peer = this.#nodeId;
+    const text = `Cannot open a stream to ${peer}: it has none`;
+    return new TransportError("UnsupportedProtocol", text, { peer });
   }
 
   // --- what the tables ask ---

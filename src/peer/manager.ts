@@ -29,7 +29,7 @@ import type { Undelivered } from "./outgoing.ts";
 import { Peer, type PeerHealth, type PeerHost } from "./peer.ts";
 import { newSessionId } from "./peer_session.ts";
 import type { DialAttempt } from "./slot.ts";
-import type { LaneName } from "../protocol/v3/types.ts";
+import { GOAWAY, type LaneName } from "../protocol/v3/types.ts";
 
 /** Peers without a connection that are remembered at one time, beyond those we dial ourselves. */
 const MAX_ABSENT_PEERS = 1024;
@@ -39,6 +39,8 @@ const SPARE_CONNECTIONS = 1;
 const MAX_HELLOS_PER_NODE = 8_192;
 /** Share of the keepalive interval by which a silent connection may be renewed early. */
 const RENEWAL_JITTER = 0.2;
+/** A connection that was not used for so long may give way to another when there are too many. */
+const GIVE_WAY_MS = 1_000;
 /** How long ending connections may take before they are cut when the endpoint closes. */
 const END_MS = 1_000;
 
@@ -92,6 +94,8 @@ export class PeerManager implements PeerHost, AcceptedHost {
   readonly #quietWaiters = new Set<() => void>();
   #lastConnection = 0;
   #closing = false;
+  /** Attempts to connect under way, renewals aside. */
+  #dialing = 0;
   /** Sessions with any peer that we have ended by our own decision. */
   #generation = 0;
 
@@ -155,9 +159,13 @@ export class PeerManager implements PeerHost, AcceptedHost {
     if (before !== undefined) {
       await this.#quiet(before, this.options.connectTimeoutMs);
       signal?.throwIfAborted();
+      if (this.#closing) {
+        throw new TransportError("Shutdown", `Cannot connect to ${nodeId}: the endpoint is closed`);
+      }
     }
     const known = this.#peers.has(nodeId);
     const peer = this.#getOrMake(nodeId);
+    peer.passing = false;
     try {
       await peer.connect(address, signal);
     } catch (error) {
@@ -176,7 +184,15 @@ export class PeerManager implements PeerHost, AcceptedHost {
   /** Dials a configured peer from now on. */
   keepConnected(nodeId: string, address: string): Peer {
     const peer = this.#getOrMake(nodeId);
+    peer.passing = false;
     peer.keepConnected(address);
+    return peer;
+  }
+
+  /** Dials a peer that there is something for, and that may be left again when it is idle. */
+  reach(nodeId: string, address: string): Peer {
+    const peer = this.keepConnected(nodeId, address);
+    peer.passing = true;
     return peer;
   }
 
@@ -246,6 +262,13 @@ export class PeerManager implements PeerHost, AcceptedHost {
     const address = peer.address!;
     let identity: PeerIdentity | undefined;
     try {
+      if (!renewal) this.#makeRoom(peer);
+    } catch (error) {
+      release();
+      throw error;
+    }
+    if (!renewal) this.#dialing++;
+    try {
       await dial({
         nodeId: peer.nodeId,
         address,
@@ -279,7 +302,17 @@ export class PeerManager implements PeerHost, AcceptedHost {
       }
       throw error;
     } finally {
+      if (!renewal) this.#dialing--;
       release();
+    }
+  }
+
+  /** @ignore */
+  onIdle(peer: Peer): void {
+    if (!peer.passing) return;
+    const idle = this.#passing(this.options.pool.idleTimeoutMs);
+    for (const other of idle.slice(0, Math.max(0, idle.length - this.options.pool.maxIdle))) {
+      this.#leaveIdle(other);
     }
   }
 
@@ -432,6 +465,58 @@ export class PeerManager implements PeerHost, AcceptedHost {
   }
 
   // --- helpers ---
+
+  /** There is a limit of connections that we dial: who does not need theirs gives way. */
+  #makeRoom(peer: Peer): void {
+    const { maxConns } = this.options.pool;
+    let dialed = this.#dialing;
+    for (const { drivers } of this.#peers.values()) {
+      for (const driver of drivers) if (driver.dialed && !driver.retiring) dialed++;
+    }
+    if (dialed < maxConns) return;
+    const { nodeId } = peer;
+    if (peer.connectionCount === 0 && this.#giveWay(peer)) return;
+    const text = `Cannot connect to ${nodeId}: ${maxConns} connections are dialed, and all in use`;
+    throw new TransportError("PoolExhausted", text, {
+      peer: nodeId,
+      recovery: "disconnect from other peers, or raise pool.maxConns",
+    });
+  }
+
+  /** Ends the connection that was idle longest of those that nobody asked to be kept. */
+  #giveWay(peer: Peer): boolean {
+    const latest = this.environment.now() - GIVE_WAY_MS;
+    let spare: Peer | undefined;
+    for (const other of this.#peers.values()) {
+      const since = other === peer ? undefined : other.spareSince;
+      if (since !== undefined && since <= (spare?.spareSince ?? latest)) spare = other;
+    }
+    if (spare !== undefined) {
+      spare.endSpare();
+      return true;
+    }
+    const passing = this.#passing(GIVE_WAY_MS).find((other) => other !== peer);
+    if (passing !== undefined) this.#leaveIdle(passing);
+    return passing !== undefined;
+  }
+
+  /** Peers that were dialed for a message and are idle since then, the longest idle one first. */
+  #passing(idleMs: number): Peer[] {
+    const latest = this.environment.now() - idleMs;
+    const idle: { readonly peer: Peer; readonly since: number }[] = [];
+    for (const peer of this.#peers.values()) {
+      if (!peer.passing || !peer.drivers.every(({ dialed }) => dialed)) continue;
+      const since = peer.quietSince;
+      if (since !== undefined && since <= latest) idle.push({ peer, since });
+    }
+    return idle.sort((a, b) => a.since - b.since).map(({ peer }) => peer);
+  }
+
+  #leaveIdle(peer: Peer): void {
+    const { nodeId } = peer;
+    const text = `Cannot go on with the connection to ${nodeId}: it was idle`;
+    peer.leave(new TransportError("ConnectionClosed", text, { peer: nodeId }), GOAWAY.idle);
+  }
 
   /** A peer that was left while its last messages are still coming in: those of the next one wait. */
   #ending(nodeId: string): Peer | undefined {

@@ -43,6 +43,8 @@ export interface OutgoingHost {
   session(): Session | undefined;
   /** The connection that messages go out on in versions 1 and 2. */
   sender(): Driver | undefined;
+  /** The connection for what needs no order in versions 1 and 2. */
+  loose(): Driver | undefined;
   /** Every connection there is. */
   drivers(): readonly Driver[];
   onUndelivered(message: Undelivered): void;
@@ -290,7 +292,10 @@ export class Outgoing {
     const session = this.#host.session();
     if (session !== undefined) return this.#putInSession(session, payload, plan);
     const sender = this.#host.sender();
-    if (sender !== undefined && this.backlog.messages === 0 && sender.writable) {
+    const loose = plan.atMostOnce ? this.#host.loose() : undefined;
+    if (loose !== undefined) {
+      this.#sendNow(loose, toMessage(payload, plan));
+    } else if (sender !== undefined && this.backlog.messages === 0 && sender.writable) {
       this.#sendNow(sender, toMessage(payload, plan));
     } else if (plan.atMostOnce && sender === undefined) {
       this.#host.traffic.messagesLost++;
@@ -330,8 +335,9 @@ export class Outgoing {
   #sendNow(sender: Driver, message: OutMessage): void {
     const { version, maxMessageSize } = sender.negotiated!;
     const { payload } = message;
-    const refusal = message.kind !== KIND.data || message.topic !== undefined ||
-        message.tracker !== undefined
+    const plain = message.kind === KIND.data && message.topic === undefined &&
+      message.tracker === undefined;
+    const refusal = !plain
       ? `it speaks version ${version}, which has only plain messages`
       : version === 1 && payload.length === 0
       ? "a version 1 message cannot be empty"
@@ -339,8 +345,14 @@ export class Outgoing {
       ? `the peer takes at most ${maxMessageSize} bytes`
       : undefined;
     if (refusal === undefined) return sender.send(payload);
-    if (message.kind === KIND.data) this.undelivered(reportOf(message), refusal, "unsent");
-    message.tracker?.onEnded?.("unsent");
+    const { nodeId } = this.#host;
+    const error = plain ? undefined : new TransportError(
+      "UnsupportedProtocol",
+      `Cannot reach ${nodeId}: ${refusal}`,
+      { peer: nodeId, recovery: "upgrade the peer to protocol version 3" },
+    );
+    if (message.kind === KIND.data) this.undelivered(reportOf(message), refusal, "unsent", error);
+    message.tracker?.onEnded?.("unsent", error);
   }
 
   #makeRoom(payload: Uint8Array, plan: SendPlan): void {

@@ -11,7 +11,14 @@ import type { Rejection } from "../protocol/connection.ts";
 import type { Negotiated } from "../protocol/handshake.ts";
 import { TokenBucket } from "../protocol/token_bucket.ts";
 import type { MessageSeal } from "../protocol/v3/session.ts";
-import { GOAWAY, KIND, type Lane, LANE_NAMES, type LaneName } from "../protocol/v3/types.ts";
+import {
+  GOAWAY,
+  type GoawayCode,
+  KIND,
+  type Lane,
+  LANE_NAMES,
+  type LaneName,
+} from "../protocol/v3/types.ts";
 import type { Environment } from "../runtime/environment.ts";
 import { addTraffic, noTraffic, type PoolStats, type TrafficStats } from "../stats.ts";
 import type { Driver, DriverOwner } from "./driver.ts";
@@ -50,6 +57,8 @@ export interface PeerHost {
   onDown(peer: Peer, error: TransportError | undefined): void;
   onHealth(peer: Peer, health: PeerHealth, previous: PeerHealth): void;
   onUndelivered(peer: Peer, message: Undelivered): void;
+  /** All its connections are idle. */
+  onIdle(peer: Peer): void;
   /** One of its connections is gone. */
   onConnectionEnded(peer: Peer, driver: Driver, error: TransportError | undefined): void;
   /** After that, the peer has taken note of it. */
@@ -67,6 +76,8 @@ export class Peer implements DriverOwner, PoolOwner {
   address: string | undefined;
   /** What its certificate proved. */
   identity: PeerIdentity | undefined;
+  /** Whether it was dialed for a message only, and is left when it is idle for long. */
+  passing = false;
   /** Whether it has signed its messages: then it always must. */
   signs = false;
   /** Counters of what is not in a live driver. */
@@ -104,6 +115,10 @@ export class Peer implements DriverOwner, PoolOwner {
     this.#host = host;
     this.settings = {
       poolSize: options.poolSize,
+      strategy: options.pool.strategy,
+      minConnections: options.pool.minConnections,
+      idleTimeoutMs: options.pool.idleTimeoutMs,
+      maxLifetimeMs: options.pool.maxLifetimeMs,
       retireMs: options.connectTimeoutMs,
       keepaliveMs: options.keepalive ? options.keepaliveIntervalSecs * 1000 : undefined,
       connectTimeoutMs: options.connectTimeoutMs,
@@ -119,6 +134,7 @@ export class Peer implements DriverOwner, PoolOwner {
       now: () => environment.now(),
       session: () => this.#session.current,
       sender: () => this.#pool.sender,
+      loose: () => this.#pool.loose,
       drivers: () => this.#pool.drivers,
       onUndelivered: (message) => host.onUndelivered(this, message),
     }, {
@@ -222,6 +238,7 @@ export class Peer implements DriverOwner, PoolOwner {
       active: this.#pool.size,
       draining: drivers - this.#pool.size,
       connecting: this.#pool.slots.filter((slot) => slot.driver === undefined).length,
+      idle: this.#pool.members.filter(({ driver }) => driver.idle).length,
       size: this.settings.poolSize,
     };
   }
@@ -294,10 +311,30 @@ export class Peer implements DriverOwner, PoolOwner {
     this.#pool.accept(driver, lifecycle);
   }
 
+  /** When a connection of ours was last used, the one that gives way first; see `endSpare`. */
+  get spareSince(): number | undefined {
+    return this.#pool.spare?.driver.usedAt;
+  }
+
+  /** Ends the connection that was not used for the longest time, where there are enough. */
+  endSpare(): void {
+    this.#pool.endSpare();
+  }
+
+  /** Since when nothing was sent or received; undefined where something is under way. */
+  get quietSince(): number | undefined {
+    const { drivers } = this.#pool;
+    const busy = this.#state !== "active" || this.#outgoing.pendingMessages > 0 ||
+      this.#session.holds || this.exchange.openRequests > 0 || this.exchange.runningRequests > 0 ||
+      this.exchange.openStreams > 0;
+    if (busy || !drivers.every((driver) => driver.quiet)) return undefined;
+    return drivers.reduce((latest, driver) => Math.max(latest, driver.usedAt), -Infinity);
+  }
+
   /** Ends everything: what waits is reported, connections end in order. */
-  leave(error: TransportError): void {
+  leave(error: TransportError, code: GoawayCode = GOAWAY.closing): void {
     if (this.#state === "closed") return;
-    this.#pool.retireAll(error.message, GOAWAY.closing);
+    this.#pool.retireAll(error.message, code);
     this.#finish("closed", error);
   }
 
@@ -493,6 +530,11 @@ export class Peer implements DriverOwner, PoolOwner {
     this.#outgoing.pump();
   }
 
+  /** @ignore */
+  onIdle(): void {
+    this.#host.onIdle(this);
+  }
+
   /** A peer we can't dial may come back for a while; what waits for it waits that long. */
   #awaitReturn(error: TransportError | undefined): void {
     const reason = error ??
@@ -596,6 +638,16 @@ export class Peer implements DriverOwner, PoolOwner {
   /** @ignore */
   onSilent(driver: Driver): void {
     this.#pool.silent(driver);
+  }
+
+  /** @ignore */
+  onUsed(driver: Driver): void {
+    this.#pool.used(driver);
+  }
+
+  /** @ignore */
+  onBusy(): void {
+    this.#pool.busy();
   }
 
   /** @ignore */

@@ -7,9 +7,11 @@
 import { HandshakeError, type TransportError } from "../errors.ts";
 import { Backoff } from "../protocol/backoff.ts";
 import { GOAWAY, type GoawayCode } from "../protocol/v3/types.ts";
+import type { PoolStrategy } from "../options.ts";
 import type { Driver } from "./driver.ts";
 import type { Lifecycle } from "./lifecycle.ts";
-import { type DialAttempt, Slot, type SlotOwner } from "./slot.ts";
+import { type DialAttempt, type RenewalReason, Slot, type SlotOwner } from "./slot.ts";
+import { type Member, Upkeep, type UpkeepHost, type UpkeepSettings } from "./upkeep.ts";
 
 /**
  * Share of the keepalive interval that a renewal may take: with the interval of silence before it, a
@@ -39,11 +41,14 @@ export interface PoolOwner {
   onSenderChanged(): void;
   /** Messages may be taken again from connections that had to wait for another to end. */
   onHandedOver(): void;
+  /** Nothing has gone through any connection for a while. */
+  onIdle(): void;
 }
 
 /** The options of a pool. */
-export interface PoolSettings {
+export interface PoolSettings extends UpkeepSettings {
   readonly poolSize: number;
+  readonly strategy: PoolStrategy;
   readonly retireMs: number;
   readonly keepaliveMs: number | undefined;
   readonly connectTimeoutMs: number;
@@ -57,23 +62,26 @@ export interface PoolSettings {
   };
 }
 
-/** A connection and the life it leads. */
-interface Member {
-  readonly driver: Driver;
-  readonly lifecycle: Lifecycle;
-  readonly slot: Slot | undefined;
+/** A connection that is replaced by a fresh one. */
+interface Renewal {
+  readonly why: RenewalReason;
+  readonly done: () => void;
 }
 
 /** All connections of a peer. */
-export class Pool implements SlotOwner {
+export class Pool implements SlotOwner, UpkeepHost {
   readonly #owner: PoolOwner;
   readonly #slots: Slot[] = [];
   /** Usable connections, oldest first. */
   readonly #active: Member[] = [];
   /** Connections that end in order. */
   readonly #retiring = new Map<Driver, Member & { readonly byUs: boolean }>();
-  /** Silent connections to be renewed; the first one is under way. */
-  readonly #toRenew = new Set<Slot>();
+  /** Connections to be renewed, and what is to be called then; the first one is under way. */
+  readonly #toRenew = new Map<Slot, Renewal>();
+  readonly #upkeep: Upkeep;
+  /** How many connections there should be: poolSize, or fewer after they were idle. */
+  #target: number;
+  #nextLoose = 0;
   #dials = false;
   #sender: Driver | undefined;
   /** Our messages wait until this one has ended, to stay in order. */
@@ -84,6 +92,8 @@ export class Pool implements SlotOwner {
   /** Makes an empty pool. */
   constructor(owner: PoolOwner) {
     this.#owner = owner;
+    this.#target = owner.settings.poolSize;
+    this.#upkeep = new Upkeep(owner.settings, this);
   }
 
   /** Usable connections. */
@@ -120,8 +130,62 @@ export class Pool implements SlotOwner {
     return this.#sender;
   }
 
+  /** A connection of version 1 or 2 for what needs no order, as the strategy says. */
+  get loose(): Driver | undefined {
+    const usable = this.#active.map(({ driver }) => driver)
+      .filter((driver) => driver.channel === undefined && driver.writable);
+    if (usable.length < 2) return usable[0];
+    switch (this.#owner.settings.strategy) {
+      case "first-available":
+        return usable[0];
+      case "round-robin":
+        return usable[this.#nextLoose++ % usable.length];
+      case "least-loaded":
+        return usable.reduce((best, other) =>
+          other.pendingBytes < best.pendingBytes ? other : best
+        );
+    }
+  }
+
+  /** An idle connection is used again. */
+  used(driver: Driver): void {
+    driver.idle = false;
+    this.#active.find((member) => member.driver === driver)
+      ?.lifecycle.change("active", "in use again");
+    this.#upkeep.arm();
+  }
+
+  /** More is on its way than a connection takes at once. */
+  busy(): void {
+    this.#upkeep.noteBusy();
+    if (this.#target === this.#owner.settings.poolSize) return;
+    this.#target = this.#owner.settings.poolSize;
+    this.#fill("there is more to send");
+  }
+
+  /**
+   * Ends the connection that was idle longest, where there are more than must be. False: there is
+   * none.
+   */
+  endSpare(): boolean {
+    const spare = this.spare;
+    if (spare !== undefined) this.retireIdle(spare);
+    return spare !== undefined;
+  }
+
+  /** The connection beyond `minConnections` of ours that was not used for the longest time. */
+  get spare(): Member | undefined {
+    if (this.size <= this.#owner.settings.minConnections) return undefined;
+    return this.#active.reduce<Member | undefined>((spare, member) => {
+      const { slot, driver } = member;
+      if (slot === undefined || !driver.quiet) return spare;
+      return spare === undefined || driver.usedAt <= spare.driver.usedAt ? member : spare;
+    }, undefined);
+  }
+
   /** Begins to dial, at once. */
   start(reason: string): void {
+    this.#target = this.#owner.settings.poolSize;
     this.#dials = true;
     this.#full = false;
     for (const slot of [...this.#slots]) if (slot.stopped) this.#dropSlot(slot);
@@ -138,7 +202,7 @@ export class Pool implements SlotOwner {
 
   /** Takes in a connection that the peer dialed. */
   accept(driver: Driver, lifecycle: Lifecycle): void {
-    this.#join({ driver, lifecycle, slot: undefined });
+    this.#join({ driver, lifecycle, slot: undefined, expiresAt: Infinity });
   }
 
   /** Ends every connection in order; `code` says why to a peer of version 3. */
@@ -177,21 +241,54 @@ export class Pool implements SlotOwner {
   /** A dialed connection was silent for the keepalive interval. */
   silent(driver: Driver): void {
     const slot = this.#slots.find((other) => other.driver === driver);
-    if (slot === undefined) return;
-    this.#toRenew.add(slot);
+    if (slot !== undefined) this.#renew(slot, { why: "silent", done: () => {} });
+  }
+
+  #renew(slot: Slot, renewal: Renewal): void {
+    if (this.#toRenew.has(slot)) return renewal.done();
+    this.#toRenew.set(slot, renewal);
     if (this.#toRenew.size === 1) this.#renewNext();
   }
 
   /** One after the other: the peer admits one connection more than the pool has. */
   #renewNext(): void {
-    const [slot] = this.#toRenew;
-    if (slot === undefined) return;
+    const [next] = this.#toRenew;
+    if (next === undefined) return;
+    const [slot, { why, done }] = next;
     const { keepaliveMs, connectTimeoutMs } = this.#owner.settings;
-    const interval = keepaliveMs ?? connectTimeoutMs;
-    slot.renew(Math.min(connectTimeoutMs, interval * RENEWAL_SHARE)).then(() => {
+    const interval = why === "old" ? connectTimeoutMs : keepaliveMs ?? connectTimeoutMs;
+    slot.renew(Math.min(connectTimeoutMs, interval * RENEWAL_SHARE), why).then(() => {
       this.#toRenew.delete(slot);
       this.#renewNext();
+      done();
     });
+  }
+
+  // --- what the upkeep asks ---
+
+  /** @ignore */
+  get members(): readonly Member[] {
+    return this.#active;
+  }
+
+  /** @ignore */
+  replace(slot: Slot): Promise<void> {
+    if (!this.#dials) return Promise.resolve();
+    return new Promise((done) => this.#renew(slot, { why: "old", done }));
+  }
+
+  /** @ignore */
+  retireIdle(member: Member): void {
+    const { slot } = member;
+    slot?.stop("idle");
+    this.#retire(member, "idle", true);
+    if (slot !== undefined) this.#dropSlot(slot);
+    this.#target = Math.max(this.#owner.settings.minConnections, this.size);
+  }
+
+  /** @ignore */
+  onIdle(): void {
+    this.#owner.onIdle();
   }
 
   // --- what the slots ask ---
@@ -222,13 +319,18 @@ export class Pool implements SlotOwner {
   }
 
   /** @ignore */
+  random(): number {
+    return this.#owner.random();
+  }
+
+  /** @ignore */
   setTimer(delayMs: number, callback: () => void): () => void {
     return this.#owner.setTimer(delayMs, callback);
   }
 
   /** @ignore */
   onUp(slot: Slot, driver: Driver): void {
-    this.#join({ driver, lifecycle: slot.lifecycle, slot });
+    this.#join({ driver, lifecycle: slot.lifecycle, slot, expiresAt: this.#upkeep.expiry() });
   }
 
   /** @ignore */
@@ -238,6 +340,10 @@ export class Pool implements SlotOwner {
         this.#full = true;
         this.#dropSlot(slot);
         this.#leaveSpare();
+      } else if (error.code === "PoolExhausted") {
+        // Those that there are do. It is tried again when they are busy.
+        this.#dropSlot(slot);
+        this.#target = Math.max(this.#owner.settings.minConnections, this.size);
       } else if (final || this.#theirsWin()) this.#dropSlot(slot);
       return;
     }
@@ -254,7 +360,9 @@ export class Pool implements SlotOwner {
 
   /** @ignore */
   onDead(error: TransportError): void {
-    for (const slot of this.#toRenew) slot.driver?.close(error);
+    for (const [slot, { why }] of this.#toRenew) {
+      if (why === "silent") slot.driver?.close(error);
+    }
   }
 
   /** @ignore */
@@ -264,7 +372,7 @@ export class Pool implements SlotOwner {
 
   /** @ignore */
   probed(driver: Driver, lifecycle: Lifecycle): void {
-    const member = { driver, lifecycle, slot: undefined };
+    const member = { driver, lifecycle, slot: undefined, expiresAt: Infinity };
     this.#active.push(member);
     this.#owner.onUp(driver);
     this.#owner.noteLife();
@@ -285,6 +393,7 @@ export class Pool implements SlotOwner {
     this.#settleTie();
     this.#choose();
     this.#fill("filling the pool");
+    this.#upkeep.arm();
   }
 
   #leave(member: Member, error: TransportError | undefined): void {
@@ -297,6 +406,7 @@ export class Pool implements SlotOwner {
     if (this.size === 0) this.#owner.onDown(error, returning);
     this.#choose();
     if (this.reconnects) this.#fill("connection lost");
+    this.#upkeep.arm();
   }
 
   #retire(
@@ -309,7 +419,10 @@ export class Pool implements SlotOwner {
     if (index >= 0) this.#active.splice(index, 1);
     this.#retiring.set(member.driver, { ...member, byUs });
     member.driver.retiring = true;
-    if (member.lifecycle.state === "active") member.lifecycle.change("draining", reason);
+    const { lifecycle } = member;
+    if (lifecycle.state === "active" || lifecycle.state === "idle") {
+      lifecycle.change("draining", reason);
+    }
     if (this.#sender === member.driver) {
       this.#sender = undefined;
       // The peer reads the old connection to its end before it ends it in turn.
@@ -317,6 +430,7 @@ export class Pool implements SlotOwner {
     }
     member.driver.end(this.#owner.settings.retireMs, code, reason);
     this.#choose();
+    this.#upkeep.arm();
     if (this.size === 0) this.#owner.onDown(undefined, this.returning);
   }
 
@@ -351,12 +465,12 @@ export class Pool implements SlotOwner {
     return ownNodeId > nodeId && this.#active.some(({ driver }) => !driver.dialed);
   }
 
-  /** Opens connections until there are `poolSize`. */
+  /** Opens connections until there are as many as there should be. */
   #fill(reason: string): void {
     if (!this.#dials || this.#full || this.#theirsWin()) return;
     const accepted = this.#active.filter(({ slot }) => slot === undefined).length;
     // One more only after the first is up: a peer that is down is asked once, not poolSize times.
-    const wanted = this.size === 0 ? 1 : this.#owner.settings.poolSize;
+    const wanted = this.size === 0 ? 1 : this.#target;
     while (this.#slots.length + accepted < wanted) this.#slots.push(new Slot(this));
     for (const slot of [...this.#slots]) if (!slot.waiting) slot.dial(reason);
   }

@@ -12,6 +12,9 @@ import type { Lifecycle } from "./lifecycle.ts";
 /** A connection that lived this long ends the series of failed attempts before it. */
 const STABLE_MS = 1_000;
 
+/** Why a connection is renewed: it was silent and may be dead, or it is as old as one may become. */
+export type RenewalReason = "silent" | "old";
+
 /** One attempt to connect. */
 export interface DialAttempt {
   /** Told "handshaking" when bytes can flow; other changes are the slot's. */
@@ -119,11 +122,12 @@ export class Slot {
   }
 
   /**
-   * Replaces a connection that was silent too long by a fresh one, which shows whether the peer
-   * lives. The old one is retired, or closed as dead where no fresh one can be had in time. Where
-   * something waits on the old one, the fresh one is only a sign of life and ends at once.
+   * Replaces a connection by a fresh one. Where it was silent, that shows whether the peer lives:
+   * the old one is retired, or closed as dead where no fresh one can be had in time. Where
+   * something waits on the old one, and no session to hand it over, the fresh one is only a sign of
+   * life and ends at once.
    */
-  async renew(withinMs: number): Promise<void> {
+  async renew(withinMs: number, why: RenewalReason): Promise<void> {
     const old = this.driver;
     if (this.stopped || old === undefined || this.#abort !== undefined) return;
     const abort = new AbortController();
@@ -134,13 +138,15 @@ export class Slot {
         lifecycle,
         signal: abort.signal,
         renewWithinMs: withinMs,
-        attach: (driver) => this.#renewed(old, driver, lifecycle),
+        attach: (driver) => this.#renewed(old, driver, lifecycle, why),
       });
       this.#finishAttempt(abort);
     } catch (error) {
       this.#finishAttempt(abort);
       lifecycle.change("closed", "the renewal failed");
       if (this.stopped) return;
+      // What was only old goes on.
+      if (this.driver === old && why === "old") return;
       if (this.driver === old) this.#renewalFailed(old, typed(error));
       else if (!this.waiting) this.dial("the connection was lost while it was renewed");
     }
@@ -172,14 +178,15 @@ export class Slot {
     this.#owner.onUp(this, driver);
   }
 
-  #renewed(old: Driver, driver: Driver, lifecycle: Lifecycle): void {
+  #renewed(old: Driver, driver: Driver, lifecycle: Lifecycle, why: RenewalReason): void {
     const replaces = this.driver === old;
-    if (replaces && !old.quiet) {
+    if (replaces && !old.quiet && old.channel === undefined) {
       lifecycle.change("active", "a sign of life");
       return this.#owner.probed(driver, lifecycle);
     }
-    this.#up(driver, lifecycle, "renewed after silence");
-    if (replaces) this.#owner.retire(old, "renewed after silence");
+    const reason = why === "old" ? "the end of its lifetime" : "renewed after silence";
+    this.#up(driver, lifecycle, reason);
+    if (replaces) this.#owner.retire(old, reason);
   }
 
   #renewalFailed(old: Driver, error: TransportError): void {

@@ -5,13 +5,15 @@
  */
 
 /**
- * Where a connection is in its life. An "active" one reads and writes; a "draining" one sends what
- * it was given and takes nothing new; "failed" may be dialed again, "closed" is the end.
+ * Where a connection is in its life. An "active" one reads and writes; an "idle" one may, and has not
+ * for a while; a "draining" one sends what it was given and takes nothing new; "failed" may be dialed
+ * again, "closed" is the end.
  */
 export type ConnectionState =
   | "connecting"
   | "handshaking"
   | "active"
+  | "idle"
   | "reconnecting"
   | "draining"
   | "failed"
@@ -21,7 +23,8 @@ export type ConnectionState =
 const CHANGES: { readonly [S in ConnectionState]: readonly ConnectionState[] } = {
   connecting: ["handshaking", "reconnecting", "failed", "closed"],
   handshaking: ["active", "reconnecting", "failed", "closed"],
-  active: ["draining", "reconnecting", "failed", "closed"],
+  active: ["idle", "draining", "reconnecting", "failed", "closed"],
+  idle: ["active", "draining", "reconnecting", "failed", "closed"],
   draining: ["reconnecting", "failed", "closed"],
   reconnecting: ["connecting", "failed", "closed"],
   failed: ["connecting", "closed"],

@@ -254,8 +254,9 @@ describe("a silent connection", () => {
   it(
     "is not closed by a read timeout",
     inCluster(async (cluster) => {
-      const a = await cluster.start("a", { ioTimeoutMs: 100, keepalive: false });
-      const b = await cluster.start("b", { ioTimeoutMs: 100, keepalive: false });
+      const options = { ioTimeoutMs: 100, keepalive: false, pool: { idleTimeoutMs: 0 } };
+      const a = await cluster.start("a", options);
+      const b = await cluster.start("b", options);
       await cluster.connect(a, "b");
       const states = watchStates(a);
       await cluster.pooled(a, b, 2);

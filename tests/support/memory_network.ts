@@ -320,6 +320,8 @@ export class MemoryNetwork {
   readonly dials: string[] = [];
   /** Addresses whose packets are lost without a word, dials included. */
   readonly blackHoles = new Set<string>();
+  /** Addresses at which new connections are refused. */
+  readonly refusing = new Set<string>();
   readonly #listeners = new Map<string, ListenOptions>();
   #nextPort = 1;
 
@@ -386,7 +388,7 @@ export class MemoryNetwork {
       signal.addEventListener("abort", () => reject(signal.reason), { once: true });
       if (this.blackHoles.has(address)) return;
       this.later(() => {
-        const listener = this.#listeners.get(address);
+        const listener = this.refusing.has(address) ? undefined : this.#listeners.get(address);
         const release = listener?.admit(host);
         if (signal.aborted) return;
         if (listener === undefined || release === undefined) {

@@ -98,6 +98,7 @@ export class Channel implements LaneChannel {
   #receivedAt: number;
   #suspect = false;
   #pingAgain = false;
+  #framesRead = 0;
 
   /** `now` is the monotonic clock, as in every method. */
   constructor(config: ChannelConfig, link: ChannelLink, sink: ChannelSink, now: number) {
@@ -119,6 +120,11 @@ export class Channel implements LaneChannel {
   /** Whether what is lost with it is sent again on another. */
   get resume(): boolean {
     return this.#config.resume;
+  }
+
+  /** Frames of lanes that were written and read here. */
+  get work(): number {
+    return this.codec.written + this.#framesRead;
   }
 
   /** Whether new messages may be begun here. */
@@ -167,6 +173,7 @@ export class Channel implements LaneChannel {
       case KIND.control:
         throw invalid(`kind ${frame.kind} is not in use`);
       default:
+        this.#framesRead++;
         this.#session?.handleFrame(this, frame, now);
     }
   }
@@ -223,6 +230,7 @@ export class Channel implements LaneChannel {
   /** Starts nothing new here; the peer is told. */
   drain(code: GoawayCode, reason: string): void {
     if (this.draining || this.ended) return;
+    this.#session?.ackNow(this);
     this.draining = true;
     // Who was told to start nothing new need not be told the same.
     if (this.goaway !== undefined) return;
@@ -310,6 +318,8 @@ export class Channel implements LaneChannel {
       throw invalid(`goaway with the unknown code ${code}: ${quote(reason)}`);
     }
     if (this.goaway !== undefined) return;
+    // What the peer waits for before it ends must not wait for the usual delay.
+    this.#session?.ackNow(this);
     this.goaway = code;
     this.#sink.onGoaway(code);
     this.#session?.drain(this, now);

@@ -115,6 +115,8 @@ export interface Ack {
 
 /** Decodes and encodes the frames of one connection. */
 export class FrameCodec {
+  /** Frames of lanes that were written. */
+  written = 0;
   readonly #config: FrameCodecConfig;
   readonly #frame: Frame = new Frame();
   /** The flags of every frame sent: version and checksum. */
@@ -236,6 +238,7 @@ export class FrameCodec {
     from: number,
     to: number,
   ): void {
+    this.written++;
     let flags = this.#flags | kind << KIND_SHIFT | lane << LANE_SHIFT;
     if (more) flags |= MORE;
     let bytes = to - from;
@@ -258,6 +261,7 @@ export class FrameCodec {
 
   /** Adds a sequenced frame that was decoded, perhaps by another codec, with its payload as it is. */
   encodeFrame(outbox: Outbox, frame: Frame): void {
+    this.written++;
     const { payload, idHigh, idLow } = frame;
     let flags = this.#flags | frame.kind << KIND_SHIFT | frame.lane << LANE_SHIFT;
     if (frame.more) flags |= MORE;
