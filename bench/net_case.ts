@@ -19,6 +19,8 @@ export interface Task {
   readonly style: Style;
   /** Bytes per message, at least 4. */
   readonly bytes: number;
+  /** Round trips in lane control, beside a bulk message of so many bytes; undefined: lane normal. */
+  readonly bulkBytes?: number;
   /** Whether Hawser compresses; the messages are random bytes, which do not shrink. */
   readonly compress: boolean;
   /** Mutual TLS with these certificates; null: none. */
@@ -34,6 +36,8 @@ export interface Findings {
   /** Sender, round trip: the median and the 99th percentile, microseconds. */
   p50?: number;
   p99?: number;
+  /** Sender, round trips beside bulk: the bulk bytes that were acknowledged per second. */
+  bulkBytesPerSecond?: number;
   /** One way: the processor time of this process per message, nanoseconds. */
   cpuNs?: number;
   /** The most memory the process ever had resident, bytes. */

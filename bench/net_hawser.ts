@@ -1,6 +1,6 @@
 /** Hawser's side of the network bench: two endpoints with the defaults but for compression. */
 
-import { Endpoint, type Message } from "../mod.ts";
+import { Endpoint, type Message, type TrySendOptions } from "../mod.ts";
 import {
   MARK_END,
   Meter,
@@ -37,9 +37,11 @@ export async function sendHawser(task: Task, address: string): Promise<Result> {
   await endpoint.start();
   await endpoint.connect({ nodeId: RECEIVER, address });
   if (task.style === "round trip") {
+    const bulk = new Bulk(endpoint, task.bulkBytes ?? 0);
     const result = await pingPong(endpoint, task);
+    const bulkBytesPerSecond = bulk.end();
     await endpoint.flush(RECEIVER);
-    return result;
+    return { ...result, bulkBytesPerSecond };
   }
   const script = new Script(task);
   await (task.style === "push" ? sendPush : sendAwait)(endpoint, task, script);
@@ -50,11 +52,13 @@ export async function sendHawser(task: Task, address: string): Promise<Result> {
 function newEndpoint(task: Task, nodeId: string): Endpoint {
   const listen = task.role === "receiver" ? { listen: "tcp://127.0.0.1:0" } : {};
   const compression = { enabled: task.compress };
+  // One connection for both lanes.
+  const pool = task.bulkBytes === undefined ? {} : { poolSize: 1 };
   if (task.tls === null) {
-    return new Endpoint({ nodeId, ...listen, compression, security: "legacy" });
+    return new Endpoint({ nodeId, ...listen, ...pool, compression, security: "legacy" });
   }
   const tls = { ...task.tls, requireClientAuth: true, nodeIdVerification: "CommonName" as const };
-  return new Endpoint({ nodeId, ...listen, compression, security: "strict", tls });
+  return new Endpoint({ nodeId, ...listen, ...pool, compression, security: "strict", tls });
 }
 
 /** Sends without a promise per message, and waits only where the queue is full. */
@@ -95,13 +99,15 @@ async function measureAwait(endpoint: Endpoint, task: Task): Promise<Result> {
 function echo(endpoint: Endpoint, task: Task): Promise<Result> {
   let next = 0;
   return new Promise((resolve, reject) => {
-    endpoint.onMessage(guarded(reject, ({ from, payload }) => {
+    const options = pingOptions(task);
+    endpoint.onMessage(guarded(reject, ({ from, payload, lane }) => {
+      if (lane === "bulk") return;
       const value = readStamp(payload, 0);
       if (value === MARK_END) return resolve({});
       if (payload.length !== task.bytes || value !== next++) {
         throw new Error(`message ${value} came`);
       }
-      if (!endpoint.trySend(from, payload)) throw new Error("the answer was not taken");
+      if (!endpoint.trySend(from, payload, options)) throw new Error("the answer was not taken");
     }));
   });
 }
@@ -110,9 +116,10 @@ function pingPong(endpoint: Endpoint, task: Task): Promise<Result> {
   const message = newMessage(task.bytes);
   const watch = new StopWatch(task);
   let number = 0;
+  const options = pingOptions(task);
   const ping = (value: number) => {
     stamp(message, 0, value);
-    if (!endpoint.trySend(RECEIVER, message)) throw new Error("the message was not taken");
+    if (!endpoint.trySend(RECEIVER, message, options)) throw new Error("the message was not taken");
   };
   return new Promise((resolve, reject) => {
     endpoint.onMessage(guarded(reject, ({ payload }) => {
@@ -130,6 +137,35 @@ function pingPong(endpoint: Endpoint, task: Task): Promise<Result> {
     watch.begin();
     ping(number);
   });
+}
+
+function pingOptions({ bulkBytes }: Task): TrySendOptions | undefined {
+  return bulkBytes === undefined ? undefined : { lane: "control" };
+}
+
+/** Has one bulk message on its way at any time, unless it is empty, and counts what is acknowledged. */
+class Bulk {
+  readonly #startedAt = performance.now();
+  #bytes = 0;
+  #ended = false;
+
+  constructor(endpoint: Endpoint, bytes: number) {
+    const message = newMessage(bytes);
+    const next = (): void => {
+      if (this.#ended || bytes === 0) return;
+      endpoint.send(RECEIVER, message, { lane: "bulk", acknowledged: true }).then(() => {
+        this.#bytes += bytes;
+        next();
+      });
+    };
+    next();
+  }
+
+  /** Bytes per second. */
+  end(): number {
+    this.#ended = true;
+    return this.#bytes / (performance.now() - this.#startedAt) * 1000;
+  }
 }
 
 function guarded(

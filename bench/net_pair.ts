@@ -18,6 +18,7 @@ export interface PairResult {
   readonly value: number;
   /** The 99th percentile of the round trips, microseconds. */
   readonly p99: number | undefined;
+  readonly bulkBytesPerSecond: number | undefined;
   readonly sender: ProcessCost;
   readonly receiver: ProcessCost;
 }
@@ -74,6 +75,7 @@ function combine(received: Findings, sent: Findings): PairResult {
   return {
     value,
     p99: sent.p99,
+    bulkBytesPerSecond: sent.bulkBytesPerSecond,
     sender: { peakBytes: sent.peakBytes, cpuNs: sent.cpuNs },
     receiver: { peakBytes: received.peakBytes, cpuNs: received.cpuNs },
   };

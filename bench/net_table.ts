@@ -101,14 +101,16 @@ function showPeaks(results: readonly PairResult[]): string {
   return `${sender} / ${receiver}`;
 }
 
-function median(values: readonly number[]): number {
+/** The middle one, or the mean of the two in the middle. */
+export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   const middle = sorted.length >> 1;
   return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }
 
-function line(cells: readonly string[]): string {
-  return cells.map((cell, index) => `${cell} `.padEnd(WIDTHS[index]!)).join("").trimEnd();
+/** Cells side by side. */
+export function line(cells: readonly string[], widths: readonly number[] = WIDTHS): string {
+  return cells.map((cell, index) => `${cell} `.padEnd(widths[index]!)).join("").trimEnd();
 }
 
 function versionOf(name: RuntimeName): string {

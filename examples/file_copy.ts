@@ -206,4 +206,7 @@ if (command === undefined) await demo();
 else if (command === "receive" && path !== undefined) await receive(path, address ?? "127.0.0.1:0");
 else if (command === "send" && path !== undefined && address !== undefined) {
   await send(path, address);
-} else console.error("usage: file_copy [receive FOLDER [ADDRESS] | send FILE ADDRESS]");
+} else {
+  console.error("usage: file_copy [receive FOLDER [ADDRESS] | send FILE ADDRESS]");
+  process.exitCode = 2;
+}

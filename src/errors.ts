@@ -31,7 +31,7 @@ export type ErrorCode =
   | "Config"
   | "Shutdown";
 
-/** What a listener says when it turns a dialer away (docs/protocol.md, section 2). */
+/** What a listener says when it turns a dialer away (docs/protocol.md, section "reject"). */
 export type RejectCode =
   | "VERSION_MISMATCH"
   | "CLUSTER_MISMATCH"

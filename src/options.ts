@@ -12,7 +12,7 @@ export type SecurityMode = "strict" | "permissive" | "development" | "legacy";
 /** Which name of a certificate must equal the node id. */
 export type NodeIdVerification = "None" | "CommonName" | "SubjectAltName";
 
-/** What becomes of accepted messages when a connection is lost; docs/configuration.md says more. */
+/** What becomes of accepted messages when a connection is lost; docs/delivery.md says more. */
 export type Delivery = "resume" | "at-most-once";
 
 /** Where frames carry a checksum: where the channel has no integrity of its own, always, never. */
@@ -149,7 +149,7 @@ export interface PoolOptions {
    */
   minConnections?: number;
   /**
-   * Milliseconds without traffic after which connections beyond `minConnections` end; 0: never.
+   * Milliseconds without messages after which connections beyond `minConnections` end; 0: never.
    * @default {90000}
    */
   idleTimeoutMs?: number;
@@ -169,7 +169,7 @@ export interface PoolOptions {
    */
   maxConns?: number;
   /**
-   * Peers that are kept connected though idle.
+   * Peers that only a route led to, kept connected though idle.
    * @default {100}
    */
   maxIdle?: number;

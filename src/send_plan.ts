@@ -112,8 +112,9 @@ export function sendAcknowledged(
         leave();
         resolve();
       },
-      onEnded: (fate: "unsent" | "unknown") => {
+      onEnded: (fate: "unsent" | "unknown", error?: TransportError) => {
         leave();
+        if (error !== undefined) return reject(error);
         const why = fate === "unsent" ? "it was not sent" : "nobody knows whether it arrived";
         const text = `Cannot deliver a message to ${peer.nodeId}: ${why}`;
         reject(new TransportError("ConnectionClosed", text, { peer: peer.nodeId }));

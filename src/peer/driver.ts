@@ -12,6 +12,7 @@ import {
   MISSED_INTERVALS,
   type Rejection,
 } from "../protocol/connection.ts";
+import { Fifo } from "../protocol/fifo.ts";
 import type { Negotiated } from "../protocol/handshake.ts";
 import type { OfferedSession } from "../protocol/handshaker.ts";
 import type { Channel } from "../protocol/v3/channel.ts";
@@ -128,6 +129,10 @@ export class Driver implements ConnectionSink {
   /** Whether a stalled write has made us ask for a sign of life. */
   #asked = false;
   #closeDeadline: number | undefined;
+  /** Bytes given to the link in all. */
+  #givenBytes = 0;
+  /** Batches that nobody keeps: their memory is used again when they have left. */
+  readonly #lent = new Fifo<{ readonly chunk: Uint8Array; readonly end: number }>();
   #work = 0;
 
   /** Takes the link over; the hello of a dialer leaves at once. */
@@ -231,7 +236,7 @@ export class Driver implements ConnectionSink {
     const chunk = outbox.take();
     if (chunk === undefined) return;
     const now = this.#environment.now();
-    this.channel?.seal(chunk);
+    const kept = this.channel?.seal(chunk) ?? true;
     if (messages > 0) {
       this.#settle(now);
       this.#tail.push(chunk, now);
@@ -243,6 +248,8 @@ export class Driver implements ConnectionSink {
       return;
     }
     this.bytesSent += chunk.length;
+    this.#givenBytes += chunk.length;
+    if (!kept) this.#lent.push({ chunk, end: this.#givenBytes });
     this.#connection.handleWritten(now);
     this.#congested = !this.link.write(chunk) || this.#congested;
     this.#noteUse(now);
@@ -478,6 +485,12 @@ export class Driver implements ConnectionSink {
     const { bufferedBytes } = this.link;
     if (bufferedBytes === 0) this.#inflightMessages = 0;
     this.#tail.trim(now, bufferedBytes, this.#recycle);
+    const left = this.#givenBytes - bufferedBytes;
+    for (let lent = this.#lent.peek(); lent !== undefined; lent = this.#lent.peek()) {
+      if (lent.end > left) break;
+      this.#lent.shift();
+      this.#recycle(lent.chunk);
+    }
   }
 
   /** Keeps the deadline of a write that must make progress. */

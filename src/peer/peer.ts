@@ -568,8 +568,14 @@ export class Peer implements DriverOwner, PoolOwner {
     this.#outgoing.fail(error);
     this.exchange.fail(error);
     if (this.#session.current === undefined) this.#stopTimer();
+    this.#forgetPast();
     if (wasActive) this.#host.onDown(this, error);
     if (state === "closed") this.#host.onGone(this);
+  }
+
+  /** Whoever comes next under its name must not be overtaken by what it left. */
+  #forgetPast(): void {
+    if (this.#state === "closed" && this.#pool.drivers.length === 0) this.#session.forgetPast();
   }
 
   // --- what the connections tell ---
@@ -676,6 +682,7 @@ export class Peer implements DriverOwner, PoolOwner {
     this.#pool.closed(driver, error);
     this.#awaitResume();
     if (this.#session.current === undefined && this.#state === "closed") this.#stopTimer();
+    this.#forgetPast();
     this.#setHealth();
     this.#outgoing.checkFlushed();
     this.#host.onQuiet(this);

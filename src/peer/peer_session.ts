@@ -64,6 +64,8 @@ export class PeerSession {
   #session: Session | undefined;
   #other: Other = { incarnation: undefined, generation: undefined };
   readonly #ids = new Set<string>();
+  /** Those that no session had before: what was received under them was received in this one. */
+  readonly #ownIds = new Set<string>();
   /** Whether the peer has shown that it knows the session. */
   #confirmed = false;
   #beganAt = 0;
@@ -152,13 +154,17 @@ export class PeerSession {
       this.#endCurrent(this.#endedBy(negotiated));
       session = this.#begin(negotiated, now);
     }
+    // A hello does not say which process it means: under another name, it may be one before us.
+    const { claim } = negotiated;
+    const sure = driver.dialed || claim !== undefined && this.#ownIds.has(claim.id);
     this.#ids.add(offer.id);
-    if (driver.dialed || negotiated.claim !== undefined) this.#claimId = offer.id;
+    if (!offer.resumed) this.#ownIds.add(offer.id);
+    if (driver.dialed || claim !== undefined) this.#claimId = offer.id;
     else this.#claimId ??= offer.id;
-    if (driver.dialed || negotiated.claim !== undefined) this.#confirmed = true;
-    const received = driver.dialed ? offer.received : negotiated.claim?.received;
+    if (driver.dialed || claim !== undefined) this.#confirmed = true;
+    const received = driver.dialed ? offer.received : claim?.received;
     for (const other of session.channels) other.probe(PROBE_MS, now);
-    session.attach(channel, offer.resumed && received !== undefined ? received : NOTHING, now);
+    session.attach(channel, offer.resumed && sure ? received! : NOTHING, now);
     this.#host.onTimer();
   }
 
@@ -209,6 +215,12 @@ export class PeerSession {
     }
     this.#session?.release(now);
     for (const session of this.#single.values()) session.release(now);
+  }
+
+  /** Gives up what was never acknowledged: its sender knows that it may not have arrived. */
+  forgetPast(): void {
+    const kept = this.#past.filter(({ config }) => !config.resume);
+    this.#past.splice(0, this.#past.length, ...kept);
   }
 
   /** Everything written to a connection has left the process. */
@@ -266,6 +278,7 @@ export class PeerSession {
       generation: negotiated.sessionGeneration,
     };
     this.#ids.clear();
+    this.#ownIds.clear();
     this.#claimId = undefined;
     this.#confirmed = this.#retired = false;
     this.#beganAt = now;
@@ -348,6 +361,7 @@ export class PeerSession {
     if (session === undefined) return;
     this.#session = undefined;
     this.#ids.clear();
+    this.#ownIds.clear();
     this.#claimId = undefined;
     this.#finish(session, error);
   }

@@ -268,7 +268,8 @@ export class Connection {
       const late = lateRejection(body, this.#negotiated!.nodeId);
       if (late !== undefined) throw late;
     }
-    channel.handleBody(body, now);
+    const again = channel.handleBody(body, now);
+    this.#decoder.release(again);
   }
 
   /** Versions without acknowledgements have only the socket to push back with. */

@@ -11,6 +11,8 @@ const HEADER_BYTES = 4;
 const MAX_U32 = 0xffff_ffff;
 /** The least that is allocated for a frame in several chunks, unless the frame itself is smaller. */
 const MIN_ASSEMBLY_BYTES = 64;
+/** The most that is kept to be used again: a fragment of version 3, and a little more. */
+const MAX_SPARE_BYTES = 66_560;
 /** Slots of the queue that may be spent before the array is cut; keeps the cost per chunk constant. */
 const MIN_SPENT_SLOTS = 32;
 const NO_BYTES: Uint8Array = new Uint8Array(0);
@@ -84,6 +86,10 @@ export class FrameDecoder {
   /** The body under way where it spans chunks; its first `#assembledBytes` are filled. */
   #assembly: Uint8Array | undefined;
   #assembledBytes = 0;
+  /** Where the last body was put together, until it is known whether that place is free. */
+  #lent: Uint8Array | undefined;
+  /** Such a place that is free. */
+  #spare: Uint8Array | undefined;
   #failure: TransportError | undefined;
 
   /**
@@ -130,6 +136,16 @@ export class FrameDecoder {
       this.#chunk = chunk;
       this.#offset = 0;
     }
+  }
+
+  /**
+   * Says whether the body that `next` returned last is looked at no more and another like it is
+   * expected: then that is put together in the same place, if it has to be put together.
+   */
+  release(again: boolean): void {
+    if (this.#lent === undefined) return;
+    if (again) this.#spare = this.#lent;
+    this.#lent = undefined;
   }
 
   /**
@@ -219,14 +235,20 @@ export class FrameDecoder {
     if (filled < this.#frameBytes) return undefined;
     this.#assembly = undefined;
     this.#assembledBytes = 0;
+    if (assembly.length <= MAX_SPARE_BYTES) this.#lent = assembly;
     this.#endFrame(filled);
-    return assembly;
+    return assembly.length === filled ? assembly : new Uint8Array(assembly.buffer, 0, filled);
   }
 
   /** The assembly buffer, grown to at least `needed` and at most twice as many bytes. */
   #roomFor(needed: number): Uint8Array {
     const old = this.#assembly;
     if (old !== undefined && needed <= old.length) return old;
+    const spare = this.#spare;
+    this.#spare = undefined;
+    if (old === undefined && spare !== undefined && this.#frameBytes <= spare.length) {
+      return this.#assembly = spare;
+    }
     const size = Math.min(this.#frameBytes, Math.max(MIN_ASSEMBLY_BYTES, 2 * needed));
     const grown = new Uint8Array(size);
     if (old !== undefined) grown.set(old.subarray(0, this.#assembledBytes));

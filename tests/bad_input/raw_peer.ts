@@ -100,14 +100,16 @@ export class RawPeer {
   }
 
   #read(chunk: Uint8Array): void {
-    this.#unread = join(this.#unread, chunk);
-    while (this.#unread.length >= 4) {
-      const { buffer, byteOffset } = this.#unread;
-      const end = 4 + new DataView(buffer, byteOffset).getUint32(0);
-      if (this.#unread.length < end) break;
-      this.#frames.push(this.#unread.slice(4, end));
-      this.#unread = this.#unread.slice(end);
+    const unread = join(this.#unread, chunk);
+    const view = new DataView(unread.buffer);
+    let at = 0;
+    while (at + 4 <= unread.length) {
+      const end = at + 4 + view.getUint32(at);
+      if (unread.length < end) break;
+      this.#frames.push(unread.slice(at + 4, end));
+      at = end;
     }
+    this.#unread = unread.subarray(at);
     this.#waiting?.();
   }
 }

@@ -1,6 +1,7 @@
 /** Rows 16 to 21, 24, 26 and 27 in version 3: what hello and welcome say beside who we are. */
 
 import assert from "node:assert/strict";
+import { generateKeyPairSync } from "node:crypto";
 import { describe, it } from "node:test";
 import type { RejectCode } from "../../mod.ts";
 import { TestCa } from "../support/certs.ts";
@@ -32,6 +33,18 @@ async function isRejected(scene: Scene, content: Uint8Array, code: RejectCode): 
   assert.deepEqual([answer.type, answer.code], ["reject", code]);
   assert.deepEqual(scene.delivered, []);
   return String(answer.reason);
+}
+
+/** A private key, as PEM. */
+function newKey(): string {
+  return generateKeyPairSync("ed25519").privateKey.export({ type: "pkcs8", format: "pem" })
+    .toString();
+}
+
+/** The raw public key of a new pair, in base64. */
+function newPublicKey(): string {
+  const spki = generateKeyPairSync("ed25519").publicKey.export({ type: "spki", format: "der" });
+  return btoa(String.fromCharCode(...Uint8Array.from(spki).slice(-32)));
 }
 
 /** A welcome of version 3. */
@@ -73,6 +86,22 @@ describe("16. silence after a hello of version 3", () => {
       });
       assert.deepEqual(scene.delivered, []);
       assert.equal(scene.victim.peer("mallory"), undefined);
+    }),
+  );
+
+  it(
+    "16. a proof that does not hold",
+    inScene({ victim: { identity: { privateKey: newKey() } } }, async (scene) => {
+      await scene.refuses({ code: "IdentityMismatch" }, async () => {
+        const peer = await scene.attacker();
+        await peer.write(
+          helloV3({ public_key: newPublicKey() }),
+          frame(JSON.stringify({ type: "proof", signature: `${"B".repeat(85)}A==` })),
+          frameV3({ payload: "secret" }),
+        );
+        return peer;
+      });
+      assert.deepEqual(scene.delivered, []);
     }),
   );
 });

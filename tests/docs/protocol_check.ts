@@ -8,6 +8,7 @@
 import assert from "node:assert/strict";
 import { isDeepStrictEqual } from "node:util";
 import { HandshakeError, TransportError } from "../../src/errors.ts";
+import { decodeBase64 } from "../../src/protocol/base64.ts";
 import { FrameDecoder } from "../../src/protocol/frame.ts";
 import {
   type Agreement,
@@ -22,11 +23,12 @@ import {
 } from "../../src/protocol/handshake.ts";
 import { decodeBodyV2, type Lz4 } from "../../src/protocol/message.ts";
 import type { LocalIdentity } from "../../src/protocol/negotiate.ts";
-import { parseProof, withoutSignature } from "../../src/protocol/proof.ts";
+import { parseProof, proofInput, withoutSignature } from "../../src/protocol/proof.ts";
 import { type Frame, FrameCodec, readAcks, readGoaway } from "../../src/protocol/v3/frame_codec.ts";
 import { Received, ReceiveLane } from "../../src/protocol/v3/receive_lane.ts";
 import { GOAWAY, KIND, type Kind, LANE_NAMES } from "../../src/protocol/v3/types.ts";
 import { crc32 } from "../../src/runtime/crc32.ts";
+import { sha256, verifySignature } from "../../src/runtime/ed25519.ts";
 import { loadLz4 } from "../../src/runtime/lz4.ts";
 import { loadZstd } from "../../src/runtime/zstd.ts";
 
@@ -38,6 +40,14 @@ const KINDS = [
   ...["frame", "handshake", "v1", "v2", "v2-without-lz4"],
   ...["v3", "v3-checksum", "v3-lane", "v3-plain"],
 ];
+
+/** A heading of the page, and the union whose members its table has to list. */
+const UNIONS = [
+  { heading: "reject", file: "src/errors.ts", type: "RejectCode" },
+  { heading: "Capabilities", file: "src/protocol/negotiate.ts", type: "Capability" },
+  { heading: "Requests", file: "src/protocol/v3/types.ts", type: "ProtocolCode" },
+];
+const FIELDS_OF_REJECT = ["type", "code", "reason"];
 
 interface Example {
   readonly kind: string;
@@ -60,8 +70,10 @@ export async function check(read: (path: string) => Promise<string>): Promise<vo
     assert.deepEqual(single, expected, `${PAGE}:${line}: byte by byte: ${JSON.stringify(single)}`);
   }
   checkFields(page, examples);
+  checkKinds(examples);
+  checkProofs(page, examples);
   checkTables(page);
-  await checkRejectCodes(page, read);
+  for (const table of UNIONS) await checkUnion(page, read, table);
 }
 
 /** Each `hex` fence with the `json` fence that must follow it. */
@@ -256,7 +268,51 @@ function checkField(page: string, heading: string, field: string): void {
   assert.match(section(page, heading), new RegExp(`^\\| \`${field}\` +\\|`, "m"), field);
 }
 
-/** Each kind, code of goaway and code of an error is in its table. */
+/** Every kind of frame that is in use is shown by an example. */
+function checkKinds(examples: readonly Example[]): void {
+  const shown = new Set(examples.flatMap(({ expected }) => kindsIn(expected)));
+  const inUse = Object.values(KIND).filter((kind) => kind !== KIND.routed && kind !== KIND.control);
+  assert.deepEqual([...shown].toSorted(), inUse.map(kindName).toSorted(), "the kinds of examples");
+}
+
+function kindsIn(expected: unknown): string[] {
+  if (typeof expected !== "object" || expected === null) return [];
+  if ("messages" in expected && Array.isArray(expected.messages)) {
+    return expected.messages.flatMap(kindsIn);
+  }
+  return "kind" in expected ? [String(expected.kind)] : [];
+}
+
+/** The three frames of the handshake with proofs: the hashes that the page names, and signatures that hold. */
+function checkProofs(page: string, examples: readonly Example[]): void {
+  const proof = examples.findIndex(({ expected }) => fieldOf(expected, "type") === "proof");
+  const [hello, welcome, last] = examples.slice(proof - 2, proof + 1);
+  assert.ok(hello !== undefined && welcome !== undefined && last !== undefined, "three frames");
+  const helloBody = hello.bytes.subarray(4);
+  const welcomeBody = welcome.bytes.subarray(4);
+  const theirs = String(fieldOf(welcome.expected, "signature"));
+  const listener = proofInput("listener", helloBody, withoutSignature(welcomeBody, theirs));
+  const dialer = proofInput("dialer", helloBody, welcomeBody);
+  for (
+    const [input, key, signature] of [
+      [listener, fieldOf(welcome.expected, "public_key"), theirs],
+      [dialer, fieldOf(hello.expected, "public_key"), fieldOf(last.expected, "signature")],
+    ] as const
+  ) {
+    const digest = sha256(input);
+    assert.ok(page.includes(`\`${toHex(digest)}\``), `the page names the hash ${toHex(digest)}`);
+    assert.ok(
+      verifySignature(decodeBase64(String(key)), digest, decodeBase64(String(signature))),
+      `the signature with the key ${String(key)}`,
+    );
+  }
+}
+
+function fieldOf(value: unknown, field: string): unknown {
+  return typeof value === "object" && value !== null ? Reflect.get(value, field) : undefined;
+}
+
+/** Each kind and each code of a goaway is in its table. */
 function checkTables(page: string): void {
   for (const [name, kind] of Object.entries(KIND)) {
     assert.match(
@@ -270,14 +326,17 @@ function checkTables(page: string): void {
   }
 }
 
-async function checkRejectCodes(
+/** The codes of a table are those of a union of texts in the code. */
+async function checkUnion(
   page: string,
   read: (path: string) => Promise<string>,
+  { heading, file, type }: (typeof UNIONS)[number],
 ): Promise<void> {
-  const union = /export type RejectCode =([^;]*);/.exec(await read("src/errors.ts"))?.[1] ?? "";
+  const union = new RegExp(`export type ${type} =([^;]*);`).exec(await read(file))?.[1] ?? "";
   const codes = [...union.matchAll(/"(\w+)"/g)].map((match) => match[1]!);
-  const rows = [...section(page, "reject").matchAll(/^\| `([A-Z_]+)` +\|/gm)].map((row) => row[1]!);
-  assert.deepEqual(rows.toSorted(), codes.toSorted(), "the table of reject codes");
+  const rows = [...section(page, heading).matchAll(/^\| `(\w+)` +\|/gm)].map((row) => row[1]!);
+  const known = rows.filter((row) => !FIELDS_OF_REJECT.includes(row));
+  assert.deepEqual(known.toSorted(), codes.toSorted(), `the table of ${heading}`);
 }
 
 const LOCAL: LocalIdentity = {

@@ -133,25 +133,48 @@ describe("towards a peer of an older version", () => {
         await cluster.environment.advance(100);
         assert.deepEqual(inbox(b), ["before", "after"]);
         assert.deepEqual(
-          events.map(({ nodeId, payload, lane, topic, fate }) => [
+          events.map(({ nodeId, payload, lane, topic, fate, error }) => [
             nodeId,
             text(payload),
             lane,
             topic,
             fate,
+            error.code,
           ]),
           [
-            ["b", "with a topic", "control", "t", "unsent"],
-            ["b", "acknowledged", "normal", undefined, "unsent"],
+            ["b", "with a topic", "control", "t", "unsent", "UnsupportedProtocol"],
+            ["b", "acknowledged", "normal", undefined, "unsent", "UnsupportedProtocol"],
           ],
         );
-        assert.deepEqual(failures.map((failure) => failure.split(":")[0]).toSorted(), [
-          "request",
-          "send",
-        ]);
-        assert.ok(failures.some((failure) => /^request: .* not-run$/.test(failure)));
+        const [asked, acknowledged] = failures.toSorted();
+        assert.match(asked!, /^request: .* not-run$/);
+        assert.equal(acknowledged, "send: UnsupportedProtocol");
         assert.equal(a.peer("b")!.pendingMessages, 0);
         assert.equal(a.stats().sendFailures, 2);
+      }),
+    );
+
+    it(
+      `${version}, a stream that was opened before the version was known fails and frees its place`,
+      inCluster(async (cluster) => {
+        const peers = [{ nodeId: "b", address: cluster.address("b") }];
+        const a = await cluster.start("a", { peers });
+        const [first, second] = [await a.openStream("b"), await a.openStream("b")];
+        const write = first.writable.getWriter().write(new Uint8Array(300_000));
+        const read = second.readable.getReader().read();
+        const ends = [first.closed, second.closed, write, read].map(async (promise) =>
+          await promise.then(() => "done", ({ code, peer }) => `${code} ${peer}`)
+        );
+        assert.equal(a.peer("b")!.openStreams, 2);
+        const b = await cluster.start("b", pinned(version));
+        const outcome = cluster.environment.run(Promise.all(ends), 10_000);
+        assert.deepEqual(await outcome, Array(4).fill("UnsupportedProtocol b"));
+        await cluster.environment.until(() => a.peer("b")!.state === "active");
+        assert.deepEqual([a.peer("b")!.openStreams, a.peer("b")!.pendingMessages], [0, 0]);
+        // Nobody takes it for a fault of the connection.
+        await a.send("b", bytes("after"));
+        await cluster.environment.advance(100);
+        assert.deepEqual(inbox(b), ["after"]);
       }),
     );
   }

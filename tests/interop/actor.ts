@@ -8,10 +8,12 @@ import { createInterface } from "node:readline";
 import process from "node:process";
 import { Endpoint, type EndpointConfig, type TransportError } from "../../mod.ts";
 import { type LaneName, laneOf, NEWEST, send } from "../simulation/api.ts";
+import { type ServiceCommand, Services } from "./services.ts";
 import { addArrival, type Arrivals, NOTE, type Outcomes } from "./stream_ledger.ts";
 
 /** What an actor can be told. */
 export type Command =
+  | ServiceCommand
   | { do: "start"; options: EndpointConfig; recordTo?: string }
   | { do: "connect"; nodeId: string; address: string }
   | { do: "send"; nodeId: string; count: number; size: number }
@@ -126,6 +128,7 @@ function sizeOf(number: number, maxSize: number): number {
 }
 
 const outgoing = new Outgoing();
+const services = new Services(() => endpoint!, makeMessage);
 const arrivals: Record<string, Arrivals> = {};
 let recordTo: number | undefined;
 
@@ -157,9 +160,11 @@ async function execute(command: Command): Promise<unknown> {
       if (command.recordTo !== undefined) recordTo = openSync(command.recordTo, "a");
       endpoint.addEventListener("undelivered", ({ detail }) => {
         outgoing.report(laneOf(detail), checkMessage(detail.payload), detail.fate);
+        services.report(detail);
       });
       endpoint.onMessage((message) => {
         const { from, payload } = message;
+        services.note(message);
         const entry = received[from] ??= { count: 0, bytes: 0, inOrder: true };
         const number = checkMessage(payload);
         if (recordTo !== undefined) record(laneOf(message), number);
@@ -217,6 +222,8 @@ async function execute(command: Command): Promise<unknown> {
     case "close":
       await endpoint?.close({ drainMs: 2000 });
       return null;
+    default:
+      return await services.execute(command);
   }
 }
 

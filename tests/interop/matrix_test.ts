@@ -46,8 +46,8 @@ describe("strict mutual TLS between runtimes", { skip }, () => {
           );
           assert.deepEqual(seen, {
             state: "active",
-            version: 2,
-            capabilities: ["lz4"],
+            version: 3,
+            capabilities: ["lz4", "zstd", "resume", "streams"],
             identity: "a",
             verifiedBy: verification,
             encrypted: true,

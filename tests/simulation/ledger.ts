@@ -47,6 +47,8 @@ export interface Entry {
   reported: "unsent" | "unknown" | undefined;
   /** Given up because the queue was full, as its sender had asked for. */
   dropped: boolean;
+  /** A flush said that it was acknowledged. */
+  flushed: boolean;
   /** The start of the process that received it. */
   receivedBy: number | undefined;
 }
@@ -111,6 +113,7 @@ export class Ledger {
       acked: false,
       reported: undefined,
       dropped: false,
+      flushed: false,
       receivedBy: undefined,
     };
     const number = row.entries.push(entry) - 1;
@@ -135,6 +138,23 @@ export class Ledger {
     entry.acked = true;
     this.accepted++;
     this.acked++;
+  }
+
+  /** What a flush that begins now must wait for. */
+  pending(from: ProcessId, to: number): Entry[] {
+    return LANE_BYTES.flatMap((lane) => this.#rows.get(key({ from, to, lane }))?.entries ?? [])
+      .filter((entry) => entry.outcome === "accepted" && entry.reported === undefined);
+  }
+
+  /** A flush ended well. `taken`: the receiving application takes before the endpoint acknowledges. */
+  flush(entries: readonly Entry[], taken: boolean): void {
+    for (const entry of entries) {
+      if (entry.reported !== undefined || entry.mayVanish) continue;
+      entry.flushed = true;
+      if (taken && entry.receivedBy === undefined) {
+        this.#violate(`a flush ended before a message of ${entry.size} bytes was received`);
+      }
+    }
   }
 
   /** An `undelivered` event of one process. */
@@ -260,6 +280,8 @@ function judge(entry: Entry, alive: boolean, promises: Promises): string | undef
   const { outcome, receivedBy, reported } = entry;
   const received = receivedBy !== undefined;
   if (entry.acked && !received) return "was acknowledged, and not received";
+  if (entry.flushed && !received) return "was flushed, and not received";
+  if (entry.flushed && reported !== undefined) return "was flushed, and reported undelivered";
   if (entry.acked && reported !== undefined) return "was acknowledged, and reported undelivered";
   if (reported === "unsent" && received) return "was reported unsent, and received";
   if (outcome === "refused" && reported === undefined) {

@@ -474,6 +474,7 @@ export class SimulatedNetwork {
     const from = owner.host;
     const to = this.host(address.slice("memory://".length).split(":")[0]!);
     return new Promise((resolve, reject) => {
+      if (signal.aborted) return reject(signal.reason);
       signal.addEventListener("abort", () => reject(signal.reason), { once: true });
       const attempt = () => {
         if (signal.aborted || !owner.alive()) return;

@@ -47,6 +47,8 @@ export interface TrafficPlan {
   /** Whether those who find the queue full give messages up instead of waiting. */
   readonly drops: boolean;
   readonly topics: number;
+  /** Probability of a flush to a peer in one step. */
+  readonly flush: number;
 }
 
 /** One node. */
@@ -82,13 +84,17 @@ const ALL_LANES: readonly LaneName[] = ["control", "normal", "normal", "bulk"];
 /** Draws a run. */
 export function drawPlan(seed: number, version: ProtocolVersion): Plan {
   const r = new Random(seed, 1);
-  const faults = drawFaults(r, version);
+  // What was thought of later draws for itself: it moves nothing else.
+  const more = new Random(seed, 6);
+  const leaves = version === 3 && more.chance(0.04);
+  const faults = { ...drawFaults(r, version), ...(leaves ? { disconnect: 0.08 } : {}) };
   const network = drawNetwork(r);
   const processesDie = faults.restart > 0;
   const shortWindow = r.chance(0.05);
   const sessionsEnd = processesDie || shortWindow || faults.disconnect > 0;
   const exact = version === 3 ? !sessionsEnd : quiet(faults);
-  const traffic = drawTraffic(r, version, exact);
+  const flush = more.chance(0.4) ? more.next() * 0.2 : 0;
+  const traffic = { ...drawTraffic(r, version, exact), flush };
   const count = r.chance(0.25) ? 3 : 2;
   const patience = roundTripMs(network) * (2 + traffic.maxSize / network.socketBytes);
   const dials = drawDials(r, count);
@@ -96,7 +102,10 @@ export function drawPlan(seed: number, version: ProtocolVersion): Plan {
     seed,
     version,
     network: faults.corrupt > 0 ? { ...network, encrypted: false } : network,
-    nodes: dials.map((peers) => drawNode(r, traffic.maxSize, patience, shortWindow, peers)),
+    nodes: dials.map((peers) => {
+      const node = drawNode(r, traffic.maxSize, patience, shortWindow, peers);
+      return leaves ? slowReader(node, more) : node;
+    }),
     traffic,
     faults,
     steps: r.between(20, 80),
@@ -147,7 +156,11 @@ function roundTripMs({ latencyMs, spreadMs, jitterMs }: NetworkPlan): number {
   return 2 * (latencyMs + spreadMs + jitterMs);
 }
 
-function drawTraffic(r: Random, version: ProtocolVersion, exact: boolean): TrafficPlan {
+function drawTraffic(
+  r: Random,
+  version: ProtocolVersion,
+  exact: boolean,
+): Omit<TrafficPlan, "flush"> {
   const newest = version === 3;
   const drops = r.chance(0.15);
   const oneLane = r.chance(0.25);
@@ -217,6 +230,17 @@ function drawNode(
     pauseRate: r.chance(0.5) ? 0 : r.next() * 0.2,
     pauseMs: r.spread(1, 300),
     dials,
+  };
+}
+
+/** Its queue is full most of the time, so that messages of ended sessions wait outside. */
+function slowReader(node: NodePlan, r: Random): NodePlan {
+  return {
+    ...node,
+    options: { ...node.options, recvBufferSize: r.between(4, 20) },
+    reader: r.pick(["receive", "iterate"]),
+    pauseRate: 1,
+    pauseMs: r.spread(10, 60),
   };
 }
 

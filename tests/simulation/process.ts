@@ -21,6 +21,9 @@ export interface World {
   complain(text: string): void;
 }
 
+/** They take a message before it is acknowledged; others find it in a queue, some time later. */
+const HANDLERS: readonly ReaderKind[] = ["handler", "slow handler"];
+
 /** The name of a node on the network. */
 export function nodeName(node: number): string {
   return `n${node}`;
@@ -196,14 +199,41 @@ export class Process {
     this.#world.environment.setTimer(backMs, connect);
   }
 
+  /** Flushes, and holds the endpoint to what that means. */
+  flush(to: number): void {
+    const { ledger, plan } = this.#world;
+    const nodeId = nodeName(to);
+    if (this.endpoint.peer(nodeId)?.version !== 3) return;
+    const entries = ledger.pending(this.id, to);
+    const taken = HANDLERS.includes(plan.nodes[to]!.reader);
+    this.#world.log.add("flush", this.id.node, this.id.start, to, entries.length);
+    this.endpoint.flush(nodeId).then(() => {
+      if (this.alive) ledger.flush(entries, taken);
+    }, () => {});
+  }
+
   #trySend(stream: Stream, size: number, topic: string | undefined): void {
     const { ledger, plan } = this.#world;
     const { entry, payload } = ledger.open(stream, size, topic);
     const { lane, to } = stream;
     const taken = trySend(plan.version, this.endpoint, nodeName(to), payload, lane, topic);
-    if (taken) ledger.accept(entry);
-    else ledger.refuse(entry);
+    if (taken) {
+      ledger.accept(entry);
+      this.#checkBounds(to);
+    } else {
+      ledger.refuse(entry);
+    }
     this.#log("send", stream, size, taken ? 1 : 0);
+  }
+
+  /** What was taken must fit what may wait. */
+  #checkBounds(to: number): void {
+    const { maxPendingMessages, maxPendingBytes } = this.#plan.options;
+    const { pendingMessages, pendingBytes } = this.endpoint.peer(nodeName(to))!;
+    if (this.#world.plan.version < 3) return;
+    if (pendingMessages > maxPendingMessages! || pendingBytes > maxPendingBytes!) {
+      this.#complain(`keeps ${pendingMessages} messages (${pendingBytes} bytes) waiting`);
+    }
   }
 
   #sendAcknowledged(stream: Stream, size: number, topic: string | undefined): void {

@@ -84,6 +84,8 @@ class Run implements World {
   readonly #places: Place[] = [];
   readonly #died = new Set<string>();
   readonly #complaints: string[] = [];
+  /** Draws when to flush. */
+  readonly #flushes: Random;
   readonly #budget = new Budget();
   readonly #ending: Promise<void>[] = [];
   #faults = 0;
@@ -106,6 +108,7 @@ class Run implements World {
       (what, link, bytes) => this.log.add(what, link, bytes),
     );
     this.#random = new Random(seed, 3);
+    this.#flushes = new Random(seed, 7);
     write?.(JSON.stringify(plan, undefined, 1));
   }
 
@@ -162,13 +165,14 @@ class Run implements World {
   }
 
   #sendBursts(): void {
-    const { burstRate, burstMost } = this.plan.traffic;
+    const { burstRate, burstMost, flush } = this.plan.traffic;
     this.#places.forEach(({ process }, from) => {
       for (let to = 0; to < this.#places.length; to++) {
         if (to === from || process === undefined || !this.#random.chance(burstRate)) continue;
         for (let i = this.#random.between(1, burstMost); i > 0; i--) {
           if (this.#budget.left) this.#budget.take(process.sendOne(to, this.#random));
         }
+        if (this.#flushes.chance(flush)) process.flush(to);
       }
     });
   }

@@ -35,7 +35,7 @@ export interface ChannelLink {
 
 /** The session as its channels see it. */
 export interface ChannelSession {
-  /** A sequenced frame came. */
+  /** A sequenced frame came. What it says is only valid until this returns. */
   handleFrame(channel: Channel, frame: Frame, now: number): void;
   /** An acknowledgement came. */
   handleAck(lane: Lane, id: number, now: number): void;
@@ -147,10 +147,14 @@ export class Channel implements LaneChannel {
     this.#session = session;
   }
 
-  /** Takes a frame's body. */
-  handleBody(body: Uint8Array, now: number): void {
+  /** Takes a frame's body. True: nobody looks at it any more, and another like it follows. */
+  handleBody(body: Uint8Array, now: number): boolean {
     try {
-      this.#handle(this.codec.decode(body), now);
+      const frame = this.codec.decode(body);
+      // Fragments are copied as they come.
+      const { more } = frame;
+      this.#handle(frame, now);
+      return more;
     } finally {
       // What is not kept by anybody must not be kept by this connection.
       this.codec.release();
@@ -191,15 +195,16 @@ export class Channel implements LaneChannel {
     this.#batchRuns.push(run);
   }
 
-  /** The batch was taken out of the outbox: its runs are kept in it. */
-  seal(chunk: Uint8Array): void {
+  /** The batch was taken out of the outbox: its runs are kept in it. False: nothing of it is. */
+  seal(chunk: Uint8Array): boolean {
     this.openRun = undefined;
-    if (this.#batchRuns.length === 0) return;
+    if (this.#batchRuns.length === 0) return false;
     const roomy = chunk.buffer.byteLength > SMALL_BUFFER_BYTES &&
       chunk.length * 2 < chunk.buffer.byteLength;
     const kept = roomy ? chunk.slice() : chunk;
     for (const run of this.#batchRuns) run.chunk = kept;
     this.#batchRuns = [];
+    return !roomy;
   }
 
   /**
@@ -230,7 +235,6 @@ export class Channel implements LaneChannel {
   /** Starts nothing new here; the peer is told. */
   drain(code: GoawayCode, reason: string): void {
     if (this.draining || this.ended) return;
-    this.#session?.ackNow(this);
     this.draining = true;
     // Who was told to start nothing new need not be told the same.
     if (this.goaway !== undefined) return;

@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { TransportError } from "../../errors.ts";
 import type { Kind, Lane } from "./types.ts";
 
 /** What became of a message that will not be acknowledged any more. */
@@ -34,8 +35,8 @@ export interface Tracker {
   onNumbered?(id: number): void;
   /** The peer has admitted all of it. */
   onAcked?(): void;
-  /** Its session ended before that. */
-  onEnded?(fate: Fate): void;
+  /** Its session ended before that; with an error: the peer is one that has no such messages. */
+  onEnded?(fate: Fate, error?: TransportError): void;
 }
 
 /** The session as those see it who send through it: requests, streams. */

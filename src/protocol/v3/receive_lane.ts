@@ -8,6 +8,7 @@
 import { TransportError } from "../../errors.ts";
 import { Fifo } from "../fifo.ts";
 import type { Frame } from "./frame_codec.ts";
+import { Gathered } from "./gathered.ts";
 import { readTopic, readU32 } from "./frame_codec.ts";
 import { KIND, type Kind, type Lane } from "./types.ts";
 import { chargeOf } from "./send_lane.ts";
@@ -48,8 +49,8 @@ interface Assembly {
   readonly msLeft: number;
   readonly refHigh: number;
   readonly refLow: number;
-  readonly parts: Uint8Array[];
-  bytes: number;
+  readonly gathered: Gathered;
+  fragments: number;
 }
 
 /** A lane, inwards. */
@@ -86,7 +87,7 @@ export class ReceiveLane {
 
   /** Bytes of a message that is not whole. */
   get partialBytes(): number {
-    return this.#assembly?.bytes ?? 0;
+    return this.#assembly?.gathered.bytes ?? 0;
   }
 
   /**
@@ -154,8 +155,8 @@ export class ReceiveLane {
     if (payload.length === 0) throw invalid("a fragment that is not the last is empty");
     this.#checkSize(payload.length);
     const { kind, id, msLeft, refHigh, refLow } = into;
-    const parts = [own(payload)];
-    this.#assembly = { kind, id, topic, msLeft, refHigh, refLow, parts, bytes: payload.length };
+    const gathered = new Gathered(payload);
+    this.#assembly = { kind, id, topic, msLeft, refHigh, refLow, gathered, fragments: 1 };
     return false;
   }
 
@@ -167,12 +168,12 @@ export class ReceiveLane {
     if (payload.length === 0 && frame.more) {
       throw invalid("a fragment that is not the last is empty");
     }
-    if (assembly.parts.length >= MIN_FRAGMENTS + this.#maxMessageSize / BYTES_PER_FRAGMENT) {
-      throw invalid(`a message has more than ${assembly.parts.length} fragments`);
+    if (assembly.fragments >= MIN_FRAGMENTS + this.#maxMessageSize / BYTES_PER_FRAGMENT) {
+      throw invalid(`a message has more than ${assembly.fragments} fragments`);
     }
-    this.#checkSize(assembly.bytes + payload.length);
-    assembly.bytes += payload.length;
-    assembly.parts.push(own(payload));
+    this.#checkSize(assembly.gathered.bytes + payload.length);
+    assembly.fragments++;
+    assembly.gathered.append(payload);
     if (frame.more) return false;
     this.#assembly = undefined;
     into.kind = assembly.kind;
@@ -182,7 +183,7 @@ export class ReceiveLane {
     into.msLeft = assembly.msLeft;
     into.refHigh = assembly.refHigh;
     into.refLow = assembly.refLow;
-    into.payload = joined(assembly.parts, assembly.bytes);
+    into.payload = assembly.gathered.take();
     return true;
   }
 
@@ -216,16 +217,6 @@ const MAY_BE_FRAGMENTED: readonly boolean[] = [
 /** Bytes that may be kept: a small view must not keep a large buffer alive. */
 function own(bytes: Uint8Array): Uint8Array {
   return bytes.length * MIN_SHARE < bytes.buffer.byteLength ? bytes.slice() : bytes;
-}
-
-function joined(parts: readonly Uint8Array[], bytes: number): Uint8Array {
-  const whole = new Uint8Array(bytes);
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  return whole;
 }
 
 function invalid(problem: string): TransportError {

@@ -179,9 +179,15 @@ export class SendLane {
     this.writeNext(channel, now);
   }
 
-  /** Writes the next fragment, or what must be written again. The caller has asked whether there is any. */
-  writeNext(channel: LaneChannel, now: number): void {
-    if (this.#resend !== undefined) return this.#writeAgain(channel, this.#resend, now);
+  /**
+   * Writes the next fragment, or what must be written again. The caller has asked whether there is
+   * any. True: that was the end of a message whose acknowledgement somebody waits for.
+   */
+  writeNext(channel: LaneChannel, now: number): boolean {
+    if (this.#resend !== undefined) {
+      this.#writeAgain(channel, this.#resend, now);
+      return false;
+    }
     const { message, run, at } = this.#current!;
     const end = Math.min(at + FRAGMENT_BYTES, message.payload.length);
     const id = this.#nextId++;
@@ -192,17 +198,24 @@ export class SendLane {
     this.#charge(run, chargeOf(end - at), 0, 0);
     if (end < message.payload.length) {
       this.#current!.at = end;
-      return;
+      return false;
     }
     this.#current = undefined;
-    if (message.tracker !== undefined) this.#tracked.push({ id, tracker: message.tracker });
+    const { tracker } = message;
+    if (tracker !== undefined) this.#tracked.push({ id, tracker });
+    return tracker !== undefined;
   }
 
   /** Calls `reached` when everything written so far is acknowledged (true) or ended (false). */
   mark(reached: (acknowledged: boolean) => void): void {
     if (this.idle) return reached(true);
+    const current = this.#current;
+    // A message that is half written counts as a whole: the number of its last fragment is known.
+    const id = current === undefined
+      ? this.lastId
+      : current.run.firstId + Math.ceil(current.message.payload.length / FRAGMENT_BYTES) - 1;
     this.#tracked.push({
-      id: this.#nextId - 1,
+      id,
       tracker: { onAcked: () => reached(true), onEnded: () => reached(false) },
     });
   }
@@ -219,10 +232,11 @@ export class SendLane {
     if (id > this.#sentTo) this.#sentTo = id;
     for (let run = this.#head; run !== undefined; run = this.#head) {
       if (run.ackedId <= id) this.#release(run, Math.min(id, run.lastId));
-      const whole = run.lastId <= id && this.#current?.run !== run;
-      if (!whole) break;
-      this.#head = run.next;
+      if (run.lastId > id) break;
+      // Of a message that is half written nothing is written again, though its run goes on.
       if (this.#resend === run) this.#resend = run.next;
+      if (this.#current?.run === run) break;
+      this.#head = run.next;
       if (this.#head === undefined) this.#tail = undefined;
     }
     this.#tellTracked(id);

@@ -125,6 +125,7 @@ export class Session implements ChannelSession {
   #ackBytes = 0;
   #ackDeadline: number | undefined;
   #normalBytes = 0;
+  #normalTaken = 0;
   #streamTurn = false;
   #nextPlace = 0;
   #pumping = false;
@@ -271,6 +272,7 @@ export class Session implements ChannelSession {
     const message = topic === undefined && !atMostOnce && tracker === undefined
       ? PLAIN
       : { kind: KIND.data, topic, prefix: undefined, atMostOnce, tracker };
+    if (lane === NORMAL) this.#normalBytes += chargeOf(payload.length);
     out.writeSmall(channel, message, payload, now);
     this.#sink.onSent(payload.length);
     if (channel.outbox.bytes >= BATCH_BYTES) channel.link.flush();
@@ -364,18 +366,20 @@ export class Session implements ChannelSession {
   release(now: number): void {
     this.now = now;
     let taken = 0;
-    for (const lane of this.#in) {
-      while (lane.heldMessages > 0 && this.#sink.wantsMessage()) {
-        const held = lane.admit()!;
-        taken += chargeOf(held.payload.length);
-        this.#sink.onMessage(lane.lane, held.topic, held.payload);
-      }
+    for (let lane = this.#held; lane !== undefined; lane = this.#held) {
+      if (!this.#sink.wantsMessage()) break;
+      const held = lane.admit()!;
+      const charge = chargeOf(held.payload.length);
+      taken += charge;
+      this.#normalTaken = lane.lane === BULK ? 0 : this.#normalTaken + charge;
+      this.#sink.onMessage(lane.lane, held.topic, held.payload);
     }
     if (taken === 0 || this.#ended) return;
     this.#ackBytes += taken;
     const [channel] = this.#channels;
     if (channel !== undefined && this.#ackBytes >= ACK_BYTES) this.ackNow(channel);
     else this.#ackSoon(now);
+    for (const other of [...this.#channels]) this.#checkDrained(other);
   }
 
   /** The earliest time at which `handleTimeout` has something to do. */
@@ -415,7 +419,11 @@ export class Session implements ChannelSession {
   end(): Ended[] {
     if (this.#ended) return [];
     this.#ended = true;
-    for (const channel of this.#channels) channel.bind(undefined);
+    for (const channel of this.#channels) {
+      // The batch under way has not been taken: what stands in it is read from there.
+      channel.seal(channel.outbox.buffer);
+      channel.bind(undefined);
+    }
     this.#channels.length = 0;
     const { backlog } = this.config;
     const strays = backlog.filter(({ kind }) => kind !== KIND.data && kind !== KIND.request);
@@ -436,6 +444,15 @@ export class Session implements ChannelSession {
   }
 
   // --- helpers ---
+
+  /** The lane whose held message the application gets next: bulk has its turn here, too. */
+  get #held(): ReceiveLane | undefined {
+    const [control, normal, bulk] = this.#in;
+    if (control.heldMessages > 0) return control;
+    if (bulk.heldMessages === 0) return normal.heldMessages > 0 ? normal : undefined;
+    const first = normal.heldMessages > 0 && this.#normalTaken < NORMAL_SHARE_BYTES;
+    return first ? normal : bulk;
+  }
 
   #dispatch(lane: ReceiveLane, received: Received, now: number): void {
     const { seal } = this.config;
@@ -482,24 +499,25 @@ export class Session implements ChannelSession {
     const normalReady = this.#ready(normal, channel);
     const bulkReady = this.#ready(bulk, channel);
     if (normalReady && bulkReady) {
-      if (this.#normalBytes < NORMAL_SHARE_BYTES) return normal;
-      this.#normalBytes = 0;
-      return bulk;
+      return this.#normalBytes < NORMAL_SHARE_BYTES ? normal : bulk;
     }
     return normalReady ? normal : bulkReady ? bulk : undefined;
   }
 
   #ready(out: SendLane, channel: Channel): boolean {
     if (out.channel !== channel) return false;
-    const { lane } = out;
     if (out.resending) return this.#flies(out, channel, FRAGMENT_BYTES);
-    if (out.midMessage) return this.#allows(out, channel, out.nextCharge);
-    if (!channel.open) return false;
+    const charge = this.#nextCharge(out, channel);
+    return charge > 0 && this.#allows(out, channel, charge);
+  }
+
+  /** The charge of what a lane would write next; 0 where there is nothing. */
+  #nextCharge(out: SendLane, channel: Channel): number {
+    if (out.midMessage) return out.nextCharge;
+    if (!channel.open) return 0;
     const waiting = this.#firstMessage(out);
-    if (waiting !== undefined) {
-      return this.#allows(out, channel, chargeOf(Math.min(waiting.payload.length, FRAGMENT_BYTES)));
-    }
-    return this.streams.ready(lane) && this.#allows(out, channel, FRAGMENT_BYTES);
+    if (waiting !== undefined) return chargeOf(Math.min(waiting.payload.length, FRAGMENT_BYTES));
+    return this.streams.ready(out.lane) ? FRAGMENT_BYTES : 0;
   }
 
   /** The first message that waits in a lane; markers before it are passed on. */
@@ -516,10 +534,25 @@ export class Session implements ChannelSession {
   /** Whether the peer's window and the connection have room. */
   #allows(out: SendLane, channel: Channel, charge: number): boolean {
     if (!this.config.resume) return true;
+    if (out.lane === NORMAL && this.#owesBulk(channel)) return false;
+    return this.#inWindow(out.lane, charge) && this.#flies(out, channel, charge);
+  }
+
+  #inWindow(lane: Lane, charge: number): boolean {
     const { charge: unacked } = this.#unacked;
-    const room = this.config.peerWindow * WINDOW_SHARES[out.lane];
-    if (unacked > 0 && unacked + charge > room) return false;
-    return this.#flies(out, channel, charge);
+    return unacked === 0 || unacked + charge <= this.config.peerWindow * WINDOW_SHARES[lane];
+  }
+
+  /** Whether it is bulk's turn and only room is missing: normal must not take what gets free. */
+  #owesBulk(channel: Channel): boolean {
+    const [, normal, bulk] = this.#out;
+    const at = bulk.channel as Channel | undefined;
+    if (this.#normalBytes < NORMAL_SHARE_BYTES || at === undefined) return false;
+    const charge = bulk.resending ? FRAGMENT_BYTES : this.#nextCharge(bulk, at);
+    if (charge === 0) return false;
+    if (at === channel && !this.#flies(bulk, channel, charge)) return true;
+    // Where bulk itself fills the window, normal has the room that is kept for it.
+    return !bulk.resending && bulk.flight < normal.flight && !this.#inWindow(BULK, charge);
   }
 
   /** What is urgent never waits for the connection's budget. */
@@ -531,9 +564,19 @@ export class Session implements ChannelSession {
   }
 
   #write(out: SendLane, channel: Channel, now: number): void {
-    if (out.resending) return out.writeNext(channel, now);
-    if (out.lane === NORMAL) this.#normalBytes += FRAGMENT_BYTES;
-    if (out.midMessage) return out.writeNext(channel, now);
+    const before = out.flight;
+    this.#writeOne(out, channel, now);
+    if (out.lane === NORMAL) this.#normalBytes += out.flight - before;
+    // A turn is over when it was used: a link that was full at the time took nothing.
+    else if (out.lane === BULK && out.flight > before) this.#normalBytes = 0;
+  }
+
+  #writeOne(out: SendLane, channel: Channel, now: number): void {
+    if (out.resending || out.midMessage) {
+      // The peer is asked at once: its acknowledgement of the last fragment would take its time.
+      if (out.writeNext(channel, now)) channel.ping(now, true);
+      return;
+    }
     const taken = this.#take(out);
     if (taken === undefined) return;
     const message = this.#sealed(taken);
@@ -608,6 +651,16 @@ export class Session implements ChannelSession {
   #checkDrained(channel: Channel): void {
     if (channel.open || !this.#channels.includes(channel)) return;
     const busy = (lane: SendLane) => this.config.resume ? !lane.idle : lane.midMessage;
-    if (!this.#out.some((lane) => lane.channel === channel && busy(lane))) channel.drained();
+    if (this.#out.some((lane) => lane.channel === channel && busy(lane))) return;
+    if (this.#owesAcks(channel)) return;
+    this.ackNow(channel);
+    channel.drained();
+  }
+
+  /** Whether the peer, which is leaving, would never learn that a message was taken. */
+  #owesAcks(channel: Channel): boolean {
+    return this.config.resume && channel.goaway !== undefined &&
+      this.#in.some((lane) => lane.heldMessages > 0) &&
+      !this.#channels.some((other) => other.open);
   }
 }

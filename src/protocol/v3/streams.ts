@@ -211,6 +211,15 @@ export class StreamTable implements StreamSource {
     for (const stream of open) stream.fail(error);
   }
 
+  /** The peer has no streams: those that were opened before it was known fail. */
+  refuseOpening(error: TransportError): void {
+    for (const [stream, open] of [...this.#opening]) {
+      this.#port.withdraw(open);
+      this.#opening.delete(stream);
+      stream.fail(error);
+    }
+  }
+
   /** There is a new session. */
   begin(port: SessionPort, peerMaxStreams: number): void {
     this.#port = port;
@@ -233,6 +242,9 @@ export class StreamTable implements StreamSource {
         streams.ourHighest = id;
         streams.ours.set(id, stream);
         stream.numbered(id);
+      },
+      onEnded: (_, error) => {
+        if (error !== undefined && this.#opening.delete(stream)) stream.fail(error);
       },
     };
   }

@@ -1,0 +1,64 @@
+/**
+ * The fragments of a message, put together as they come.
+ *
+ * @module
+ */
+
+/** How much of the old buffer is moved for each byte that comes: done long before it is full again. */
+const MOVE_SHARE = 2;
+
+/**
+ * A buffer that grows with what comes and is never moved in one go: a long message must not keep
+ * the process from everything else. It has at most twice the bytes that came; while it is being
+ * moved, three times.
+ */
+export class Gathered {
+  #buffer: Uint8Array;
+  #bytes = 0;
+  /** The smaller buffer before, of which `#moved` bytes have been copied. */
+  #old: Uint8Array | undefined;
+  #moved = 0;
+
+  /** Begins with a copy of `first`. */
+  constructor(first: Uint8Array) {
+    this.#buffer = new Uint8Array(2 * first.length);
+    this.append(first);
+  }
+
+  /** Bytes so far. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** Adds a copy of `more`. */
+  append(more: Uint8Array): void {
+    const end = this.#bytes + more.length;
+    if (end > this.#buffer.length) this.#grow(end);
+    this.#buffer.set(more, this.#bytes);
+    this.#bytes = end;
+    this.#move(MOVE_SHARE * more.length);
+  }
+
+  /** All of it. Nothing may be added after it. */
+  take(): Uint8Array {
+    this.#move(Infinity);
+    return this.#buffer.subarray(0, this.#bytes);
+  }
+
+  #grow(needed: number): void {
+    this.#move(Infinity);
+    this.#old = this.#buffer;
+    this.#moved = 0;
+    this.#buffer = new Uint8Array(Math.max(needed, 2 * this.#old.length));
+  }
+
+  #move(bytes: number): void {
+    const old = this.#old;
+    if (old === undefined) return;
+    // What is above the bytes that the old buffer had is in the new one already.
+    const to = Math.min(this.#moved + bytes, old.length);
+    this.#buffer.set(old.subarray(this.#moved, to), this.#moved);
+    this.#moved = to;
+    if (to === old.length) this.#old = undefined;
+  }
+}

@@ -1,0 +1,10 @@
+/** Every fuzz target. */
+
+import { CONNECTIONS } from "./connections.ts";
+import { DECODERS } from "./decoders.ts";
+import type { Target } from "./target.ts";
+
+export type { Target } from "./target.ts";
+
+/** Decoders of single pieces first, then connections. */
+export const TARGETS: readonly Target[] = [...DECODERS, ...CONNECTIONS];
