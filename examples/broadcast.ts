@@ -53,6 +53,8 @@ try {
     const result = await admiral.broadcast(encode(order), { whenFull: "reject" });
     print(`${lost!.nodeId} is down, "${order}"`, result);
     await Promise.all(others.map((ship) => ship.receive()));
+    // What a peer has acknowledged waits no more.
+    await Promise.all(others.map((ship) => admiral.flush(ship.nodeId)));
   }
 
   // What never got there is reported, message by message.

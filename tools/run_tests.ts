@@ -31,6 +31,9 @@ const SUITES: Record<string, () => Promise<Sum>> = {
   interop: () => suite("deno", ["test", "-A", ...INTEROP_FILES], countDeno),
 };
 
+/** A suite takes a minute or two; one that hangs has failed. */
+const LIMIT_MS = 600_000;
+
 const INTEROP_FILES = ["tests/interop/"];
 
 const wanted = process.argv.slice(2);
@@ -58,7 +61,7 @@ async function suite(
   args: string[],
   count: (output: string) => Sum,
 ): Promise<Sum> {
-  const { code, output } = await run([runtimePath(runtime), ...args]);
+  const { code, output } = await run([runtimePath(runtime), ...args], { limitMs: LIMIT_MS });
   const sum = count(output);
   // A runner that failed without a failed test (a crash, a type error) is a failure all the same.
   if (code !== 0 && sum.failed === 0) sum.failed = 1;

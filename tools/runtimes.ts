@@ -42,10 +42,15 @@ export function runCommand(name: RuntimeName, file: string, args: string[] = [])
   }
 }
 
-/** Runs a command with its output shown and returned; never rejects. */
+/** Runs a command with its output shown and returned; never rejects. What is late is killed. */
 export function run(
   command: string[],
-  options: { quiet?: boolean; env?: Record<string, string>; cwd?: string } = {},
+  options: {
+    quiet?: boolean;
+    env?: Record<string, string>;
+    cwd?: string;
+    limitMs?: number;
+  } = {},
 ): Promise<{ code: number; output: string }> {
   return new Promise((resolve) => {
     const child = spawn(command[0]!, command.slice(1), {
@@ -60,8 +65,16 @@ export function run(
     };
     child.stdout.on("data", take);
     child.stderr.on("data", take);
+    const { limitMs } = options;
+    const timer = limitMs === undefined ? undefined : setTimeout(() => {
+      take(`\nkilled: not done within ${limitMs} ms\n`);
+      child.kill("SIGKILL");
+    }, limitMs);
     child.on("error", (error) => resolve({ code: 127, output: `${output}${error.message}` }));
-    child.on("close", (code) => resolve({ code: code ?? 1, output }));
+    child.on("close", (code) => {
+      clearTimeout(timer);
+      resolve({ code: code ?? 1, output });
+    });
   });
 }
 

@@ -317,6 +317,14 @@ export class Outgoing {
       session.pump(now);
     }
     if (tracker !== undefined) session.prompt(now);
+    else if (this.#halfFull(session)) session.prompt(now, false);
+  }
+
+  /** The peer takes its time with acknowledgements: whoever has little room asks early. */
+  #halfFull(session: Session): boolean {
+    const { maxPendingMessages, maxPendingBytes } = this.#limits;
+    return 2 * session.unackedMessages >= maxPendingMessages ||
+      2 * session.unackedBytes >= maxPendingBytes;
   }
 
   #pumpSender(sender: Driver | undefined): void {

@@ -4,6 +4,7 @@ import {
   Endpoint,
   type EndpointConfig,
   type Message,
+  type PoolOptions,
   type SendOptions,
   type UndeliveredDetail,
 } from "../../mod.ts";
@@ -31,6 +32,7 @@ export interface SendHow {
 export interface SessionOptions {
   receiveWindow: number;
   batchDelayMs: number;
+  pool?: PoolOptions;
 }
 
 /** An endpoint that speaks this version at most. */

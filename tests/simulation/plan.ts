@@ -1,6 +1,6 @@
 /** What a run is like: everything is drawn from its seed. */
 
-import type { EndpointOptions } from "../../mod.ts";
+import type { EndpointOptions, PoolOptions } from "../../mod.ts";
 import type { LaneName, ProtocolVersion, SessionOptions } from "./api.ts";
 import { HEADER_BYTES } from "./ledger.ts";
 import type { NetworkPlan } from "./network.ts";
@@ -86,6 +86,7 @@ export function drawPlan(seed: number, version: ProtocolVersion): Plan {
   const r = new Random(seed, 1);
   // What was thought of later draws for itself: it moves nothing else.
   const more = new Random(seed, 6);
+  const pools = new Random(seed, 7);
   const leaves = version === 3 && more.chance(0.04);
   const faults = { ...drawFaults(r, version), ...(leaves ? { disconnect: 0.08 } : {}) };
   const network = drawNetwork(r);
@@ -103,7 +104,7 @@ export function drawPlan(seed: number, version: ProtocolVersion): Plan {
     version,
     network: faults.corrupt > 0 ? { ...network, encrypted: false } : network,
     nodes: dials.map((peers) => {
-      const node = drawNode(r, traffic.maxSize, patience, shortWindow, peers);
+      const node = withPool(drawNode(r, traffic.maxSize, patience, shortWindow, peers), pools);
       return leaves ? slowReader(node, more) : node;
     }),
     traffic,
@@ -231,6 +232,17 @@ function drawNode(
     pauseMs: r.spread(1, 300),
     dials,
   };
+}
+
+/** Its connections come and go by themselves, too. */
+function withPool(node: NodePlan, r: Random): NodePlan {
+  const pool: PoolOptions = {
+    strategy: r.pick(["first-available", "first-available", "round-robin", "least-loaded"]),
+    idleTimeoutMs: r.chance(0.3) ? r.spread(20, 2_000) : 0,
+    maxLifetimeMs: r.chance(0.3) ? r.spread(100, 5_000) : 0,
+    healthCheckIntervalMs: r.chance(0.3) ? r.spread(50, 2_000) : 10_000,
+  };
+  return { ...node, session: { ...node.session, pool } };
 }
 
 /** Its queue is full most of the time, so that messages of ended sessions wait outside. */

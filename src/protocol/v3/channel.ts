@@ -322,8 +322,6 @@ export class Channel implements LaneChannel {
       throw invalid(`goaway with the unknown code ${code}: ${quote(reason)}`);
     }
     if (this.goaway !== undefined) return;
-    // What the peer waits for before it ends must not wait for the usual delay.
-    this.#session?.ackNow(this);
     this.goaway = code;
     this.#sink.onGoaway(code);
     this.#session?.drain(this, now);

@@ -280,10 +280,10 @@ export class Session implements ChannelSession {
     return true;
   }
 
-  /** Asks the peer to acknowledge now what it has. */
-  prompt(now: number): void {
+  /** Asks the peer to acknowledge now what it has; `again`: and once more where it is asked already. */
+  prompt(now: number, again: boolean = true): void {
     for (const lane of this.#out) {
-      if (!lane.idle && lane.channel !== undefined) (lane.channel as Channel).ping(now, true);
+      if (!lane.idle && lane.channel !== undefined) (lane.channel as Channel).ping(now, again);
     }
   }
 
