@@ -329,8 +329,10 @@ export class PeerManager implements PeerHost, AcceptedHost {
     const { environment } = this;
     return {
       overhead: envelopeOverhead(own, nodeId),
-      seal: (lane, payload) => seals.signer.seal(nodeId, payload, environment.wallClock(), lane),
-      open: (payload) => seals.verifier.open(payload, nodeId, own, environment.wallClock()),
+      seal: (lane, payload, around) =>
+        seals.signer.seal(nodeId, payload, environment.wallClock(), lane, around),
+      open: (payload, around) =>
+        seals.verifier.open(payload, nodeId, own, environment.wallClock(), around),
       unseal: (payload) => decodeEnvelope(payload).payload,
     };
   }

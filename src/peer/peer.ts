@@ -134,7 +134,7 @@ export class Peer implements DriverOwner, PoolOwner {
       now: () => environment.now(),
       session: () => this.#session.current,
       sender: () => this.#pool.sender,
-      loose: () => this.#pool.loose,
+      loose: () => this.#pool.loose(),
       drivers: () => this.#pool.drivers,
       onUndelivered: (message) => host.onUndelivered(this, message),
     }, {

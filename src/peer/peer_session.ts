@@ -338,11 +338,11 @@ export class PeerSession {
     if (seal === undefined) return undefined;
     return {
       overhead: seal.overhead,
-      seal: (lane, payload) => seal.seal(lane, payload),
+      seal: (lane, payload, around) => seal.seal(lane, payload, around),
       unseal: (payload) => seal.unseal(payload),
-      open: (payload) => {
+      open: (payload, around) => {
         try {
-          return seal.open(payload);
+          return seal.open(payload, around);
         } catch (error) {
           this.#distrust = error as TransportError;
           throw error;

@@ -131,7 +131,7 @@ export class Pool implements SlotOwner, UpkeepHost {
   }
 
   /** A connection of version 1 or 2 for what needs no order, as the strategy says. */
-  get loose(): Driver | undefined {
+  loose(): Driver | undefined {
     const usable = this.#active.map(({ driver }) => driver)
       .filter((driver) => driver.channel === undefined && driver.writable);
     if (usable.length < 2) return usable[0];

@@ -51,6 +51,7 @@ const CONTEXT = new TextEncoder().encode("hawser envelope 1\0");
 /** The payload's length is a u32. */
 const MAX_PAYLOAD_BYTES = 2 ** 32 - 1;
 const NAME = /^[!-~]{1,255}$/;
+const NO_BYTES: Uint8Array = new Uint8Array(0);
 
 /** By how many bytes an envelope between these two is longer than its payload. */
 export function envelopeOverhead(sender: string, recipient: string): number {
@@ -61,16 +62,22 @@ export function envelopeOverhead(sender: string, recipient: string): number {
  * Writes and signs an envelope. The payload is copied once.
  *
  * @param sign Signs with the sender's private key.
+ * @param around What is signed along and not sent: who verifies knows it otherwise.
  * @throws {TypeError} Where a name is not 1 to 255 characters of printable ASCII without spaces.
  * @throws {RangeError} Where a number is not an integer from 0 to 2^53-1, or the payload has 4 GiB.
  */
-export function encodeEnvelope(envelope: Envelope, sign: EnvelopeCrypto["sign"]): Uint8Array {
+export function encodeEnvelope(
+  envelope: Envelope,
+  sign: EnvelopeCrypto["sign"],
+  around: Uint8Array = NO_BYTES,
+): Uint8Array {
   const { sender, recipient, payload } = envelope;
   checkEnvelope(envelope);
-  const signedLength = CONTEXT.length + envelopeOverhead(sender, recipient) - SIGNATURE_BYTES +
+  const end = CONTEXT.length + envelopeOverhead(sender, recipient) - SIGNATURE_BYTES +
     payload.length;
-  // With the context in front of it, so that what is signed lies in one piece without a copy.
-  const bytes = new Uint8Array(signedLength + SIGNATURE_BYTES);
+  // With the context before it and the signature's place after it, so that what is signed lies in
+  // one piece without a copy.
+  const bytes = new Uint8Array(end + Math.max(SIGNATURE_BYTES, around.length));
   const view = new DataView(bytes.buffer);
   bytes.set(CONTEXT);
   let at = CONTEXT.length;
@@ -81,14 +88,15 @@ export function encodeEnvelope(envelope: Envelope, sign: EnvelopeCrypto["sign"])
   at = writeU64(view, at, envelope.timestamp);
   view.setUint32(at, payload.length);
   bytes.set(payload, at + 4);
-  const signature = sign(bytes.subarray(0, signedLength));
+  bytes.set(around, end);
+  const signature = sign(bytes.subarray(0, end + around.length));
   if (signature.length !== SIGNATURE_BYTES) {
     throw new TypeError(
       `Cannot sign an envelope: the signature must have 64 bytes, got ${signature.length}`,
     );
   }
-  bytes.set(signature, signedLength);
-  return bytes.subarray(CONTEXT.length);
+  bytes.set(signature, end);
+  return bytes.subarray(CONTEXT.length, end + SIGNATURE_BYTES);
 }
 
 /**
@@ -100,12 +108,16 @@ export function decodeEnvelope(bytes: Uint8Array): SignedEnvelope {
   return new EnvelopeReader(bytes).read();
 }
 
-/** What the signature of an envelope covers: the context, and everything before the signature. */
-export function signedBytesOf(envelope: Uint8Array): Uint8Array {
+/**
+ * What the signature of an envelope covers: the context, everything before the signature, and what
+ * is signed along.
+ */
+export function signedBytesOf(envelope: Uint8Array, around: Uint8Array = NO_BYTES): Uint8Array {
   const length = envelope.length - SIGNATURE_BYTES;
-  const bytes = new Uint8Array(CONTEXT.length + length);
+  const bytes = new Uint8Array(CONTEXT.length + length + around.length);
   bytes.set(CONTEXT);
   bytes.set(envelope.subarray(0, length), CONTEXT.length);
+  bytes.set(around, CONTEXT.length + length);
   return bytes;
 }
 
@@ -114,8 +126,9 @@ export function isSignedBy(
   envelope: Uint8Array,
   keys: readonly Uint8Array[],
   verify: EnvelopeCrypto["verify"],
+  around: Uint8Array = NO_BYTES,
 ): boolean {
-  const bytes = signedBytesOf(envelope);
+  const bytes = signedBytesOf(envelope, around);
   const signature = envelope.subarray(envelope.length - SIGNATURE_BYTES);
   return keys.some((key) => verify(key, bytes, signature));
 }

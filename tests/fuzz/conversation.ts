@@ -8,6 +8,7 @@ import { Backlog } from "../../src/protocol/v3/backlog.ts";
 import { Session } from "../../src/protocol/v3/session.ts";
 import { Exchange } from "../../src/peer/exchange.ts";
 import { Handlers } from "../../src/peer/requests.ts";
+import type { StreamCore } from "../../src/protocol/v3/stream_core.ts";
 import { StreamHandlers } from "../../src/peer/stream_handlers.ts";
 import { TransportError } from "../../src/errors.ts";
 import { crc32 } from "../../src/runtime/crc32.ts";
@@ -65,6 +66,9 @@ class Side implements ConnectionSink {
   readonly written: Uint8Array[] = [];
   readonly writable = true;
   readonly #backlog = new Backlog();
+  /** What the application was given, and what it was then. */
+  readonly #kept: { readonly bytes: Uint8Array; readonly sum: number }[] = [];
+  readonly #streams: StreamCore[] = [];
   readonly #exchange: Exchange;
   readonly #manner: Manner;
   #session: Session | undefined;
@@ -107,6 +111,8 @@ class Side implements ConnectionSink {
     this.#session?.release(0);
     this.connection.resume(0);
     this.connection.handleEnd(0);
+    for (const stream of this.#streams) this.#take("stream", stream.read());
+    for (const { bytes, sum } of this.#kept) assert.equal(crc32(bytes), sum, "bytes were reused");
     this.#session?.handleTimeout(25);
     this.#exchange.handleTimeout(HOUR_MS);
     this.flush();
@@ -192,7 +198,10 @@ class Side implements ConnectionSink {
       },
       {
         wantsMessage: () => !this.#holds,
-        onMessage: (lane, topic, payload) => this.#take(`${lane} ${topic}`, payload),
+        onMessage: (lane, topic, payload) => {
+          assert.ok(payload.length <= this.#manner.maxMessageSize, "a message above the limit");
+          this.#take(`${lane} ${topic}`, payload);
+        },
         onOther: (received, now) => {
           this.#tell(`kind ${received.kind} ${received.lane} ${received.id}`);
           this.#exchange.handle(received, now);
@@ -208,9 +217,17 @@ class Side implements ConnectionSink {
 
   #newExchange(): Exchange {
     const handlers = new Handlers();
-    handlers.handle("get", () => new Promise(() => {}), { concurrency: 8 });
+    handlers.handle("get", ({ payload }) => {
+      this.#take("request", payload);
+      return new Promise(() => {});
+    }, { concurrency: 8 });
     const streamHandlers = new StreamHandlers();
-    streamHandlers.handle("file", () => new Promise(() => {}));
+    // The application has them, and reads nothing before the end.
+    streamHandlers.dispatch = (core) => {
+      if (core.topic === "file") this.#take("open", core.payload);
+      else core.reset("NO_HANDLER", "nobody takes streams of this topic");
+      this.#streams.push(core);
+    };
     return new Exchange("node1", this.#backlog, {
       handlers,
       streamHandlers,
@@ -232,8 +249,9 @@ class Side implements ConnectionSink {
   }
 
   #take(what: string, payload: Uint8Array): void {
-    assert.ok(payload.length <= this.#manner.maxMessageSize, "a message above the limit");
-    this.#tell(`${what} ${payload.length} ${crc32(payload)}`);
+    const sum = crc32(payload);
+    this.#kept.push({ bytes: payload, sum });
+    this.#tell(`${what} ${payload.length} ${sum}`);
   }
 
   #tell(event: string): void {

@@ -47,9 +47,11 @@ export class Gathered {
 
   #grow(needed: number): void {
     this.#move(Infinity);
-    this.#old = this.#buffer;
+    const old = this.#buffer;
+    // What it had room for and did not get must not be moved over what comes now.
+    this.#old = old.subarray(0, this.#bytes);
     this.#moved = 0;
-    this.#buffer = new Uint8Array(Math.max(needed, 2 * this.#old.length));
+    this.#buffer = new Uint8Array(Math.max(needed, 2 * old.length));
   }
 
   #move(bytes: number): void {

@@ -12,7 +12,9 @@ import type { Channel, ChannelSession } from "./channel.ts";
 import type { Frame } from "./frame_codec.ts";
 import type { OutMessage, StreamSource, Tracker } from "./out_message.ts";
 import { Received, ReceiveLane } from "./receive_lane.ts";
+import { aroundSealed, isSealed, refPrefix } from "./sealed.ts";
 import { chargeOf, type EndedMessage, SendLane, type Unacked } from "./send_lane.ts";
+import { encodeTopic } from "./topic.ts";
 import { BULK, CONTROL, FRAGMENT_BYTES, KIND, type Kind, type Lane, NORMAL } from "./types.ts";
 
 /** Acknowledgements are sent within this time, … */
@@ -38,10 +40,10 @@ export type PoolStrategy = "first-available" | "round-robin" | "least-loaded";
 export interface MessageSeal {
   /** What a seal adds to a payload, bytes. */
   readonly overhead: number;
-  /** A payload as it goes out. */
-  seal(lane: Lane, payload: Uint8Array): Uint8Array;
+  /** A payload as it goes out; `around` is signed along. */
+  seal(lane: Lane, payload: Uint8Array, around: Uint8Array): Uint8Array;
   /** What the peer sealed. Throws a TransportError where it is not to be trusted. */
-  open(payload: Uint8Array): Uint8Array;
+  open(payload: Uint8Array, around: Uint8Array): Uint8Array;
   /** What we sealed ourselves. */
   unseal(payload: Uint8Array): Uint8Array;
 }
@@ -100,10 +102,6 @@ const PLAIN: Plain = {
   atMostOnce: false,
   tracker: undefined,
 };
-/** What has application bytes. */
-const SEALED_KINDS: readonly Kind[] = [
-  ...[KIND.data, KIND.request, KIND.response, KIND.streamOpen, KIND.streamData],
-];
 const NO_STREAMS: StreamSource = { ready: () => false, next: () => undefined };
 
 /** A session. */
@@ -456,8 +454,11 @@ export class Session implements ChannelSession {
 
   #dispatch(lane: ReceiveLane, received: Received, now: number): void {
     const { seal } = this.config;
-    if (seal !== undefined && SEALED_KINDS.includes(received.kind)) {
-      received.payload = seal.open(received.payload);
+    if (seal !== undefined && isSealed(received.kind)) {
+      const { kind, topic, refHigh, refLow } = received;
+      const bytes = topic === undefined ? undefined : encodeTopic(topic);
+      const around = aroundSealed(kind, received.lane, bytes, refPrefix(refHigh, refLow));
+      received.payload = seal.open(received.payload, around);
     }
     if (received.kind !== KIND.data) return this.#sink.onOther(received, now);
     if (lane.heldMessages === 0 && this.#sink.wantsMessage()) {
@@ -591,10 +592,12 @@ export class Session implements ChannelSession {
   /** Signed when it goes out for the first time, and the same bytes whenever it goes out again. */
   #sealed(message: OutMessage): OutMessage {
     const { seal } = this.config;
-    if (seal === undefined || !SEALED_KINDS.includes(message.kind)) return message;
+    if (seal === undefined || !isSealed(message.kind)) return message;
     const { kind, lane, topic, payload, atMostOnce, tracker } = message;
     const prefix = message.prefix && ((now: number) => message.prefix!(now));
-    return { kind, lane, topic, prefix, payload: seal.seal(lane, payload), atMostOnce, tracker };
+    const around = aroundSealed(kind, lane, topic, prefix?.(this.now));
+    const sealed = seal.seal(lane, payload, around);
+    return { kind, lane, topic, prefix, payload: sealed, atMostOnce, tracker };
   }
 
   /** Messages and streams of a lane take turns. */

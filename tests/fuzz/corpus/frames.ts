@@ -63,6 +63,9 @@ export const V3_BODIES: Uint8Array[] = [
 export const V2_CONVERSATIONS: Uint8Array[] = [
   hex("00000006 00 68656c6c6f 00000001 00 00000002 00 61"),
   hex("0000000b 01 05000000 50 68656c6c6f 00000002 00 61"),
+  join(
+    ...Array.from({ length: 3 }, (_, i) => join(hex("0000012d 00"), new Uint8Array(300).fill(i))),
+  ),
   hex("00000002 80 61"),
   hex("01000001 00"),
   hex("01000002"),
@@ -117,6 +120,27 @@ export const V3_CONVERSATIONS: Uint8Array[] = [
       return frameV3({ id: 3 + i, kind: "streamData", payload });
     }),
   ).subarray(0, 30_000),
+  join(
+    ...Array.from(
+      { length: 5 },
+      (_, i) => frameV3({ id: 1 + i, more: i < 4, payload: new Uint8Array(300).fill(i) }),
+    ),
+    frameV3({ id: 6, kind: "open", topic: true, payload: topicOf("file") }),
+    ...Array.from({ length: 5 }, (_, i) =>
+      frameV3({
+        id: 7 + i,
+        kind: "streamData",
+        payload: ref(6, new Uint8Array(200 + 20 * i).fill(i)),
+      })),
+    ...Array.from({ length: 3 }, (_, i) => {
+      const payload = join(topicOf("get"), u32(0), new Uint8Array(400).fill(i));
+      return frameV3({ id: 12 + i, kind: "request", topic: true, payload });
+    }),
+    ...Array.from(
+      { length: 3 },
+      (_, i) => frameV3({ id: 15 + i, payload: new Uint8Array(350).fill(i) }),
+    ),
+  ),
   hex("01000200 0003"),
   hex("00000001 03"),
 ];
