@@ -124,14 +124,15 @@ describe("bulk", () => {
     );
   }
 
-  const ROOMS = [["the window", 500_000, 1], ["the window", 500_000, 2], [
-    "the connection",
-    undefined,
-    1,
-  ]] as const;
-  for (const [room, receiveWindow, poolSize] of ROOMS) {
+  /** What has no room for a fragment, the window, the pool, the size of the messages that fit. */
+  const ROOMS = [
+    ["window", 500_000, 1, 20_000],
+    ["window", 500_000, 2, 20_000],
+    ["connection", undefined, 1, 2_000],
+  ] as const;
+  for (const [room, receiveWindow, poolSize, size] of ROOMS) {
     it(
-      `is not starved by messages that fit where a fragment does not: ${room}, ${poolSize} in the pool`,
+      `is not starved by messages that fit where a fragment does not: the ${room}, ${poolSize} in the pool`,
       inCluster(async (cluster) => {
         const maxMessageSize = 400_000;
         const b = receiveWindow === undefined ? {} : { maxMessageSize, receiveWindow };
@@ -150,7 +151,7 @@ describe("bulk", () => {
           if (stopped) return;
           return new Promise<void>((resolve) => environment.setTimer(1, resolve));
         });
-        const payload = noise(cluster, 20_000);
+        const payload = noise(cluster, size);
         const flood = () => {
           if (stopped) return;
           while (sender.peer("b")!.pendingMessages < 2_000) sender.trySend("b", payload);

@@ -91,6 +91,50 @@ describe("a session that ends", () => {
   );
 
   it(
+    "by disconnect waits for a receiver that takes its time: nothing is in doubt",
+    inCluster(async (cluster) => {
+      const a = await cluster.start("a");
+      const b = await cluster.start("b", { recvBufferSize: 1 });
+      await cluster.connect(a, "b");
+      const undelivered: unknown[] = [];
+      a.addEventListener("undelivered", ({ detail }) => undelivered.push(detail));
+      const words = Array.from({ length: 50 }, (_, i) => `${i}`);
+      for (const word of words) assert.ok(a.trySend("b", bytes(word)));
+      await cluster.environment.advance(100);
+      const left = a.disconnect("b");
+      const taken: string[] = [];
+      while (taken.length < words.length) {
+        const message = b.tryReceive();
+        if (message !== undefined) taken.push(text(message.payload));
+        await cluster.environment.advance(10);
+      }
+      await cluster.environment.run(left);
+      assert.deepEqual(taken, words);
+      assert.deepEqual(undelivered, []);
+    }),
+  );
+
+  it(
+    "by disconnect waits no longer than connectTimeoutMs for one that takes nothing",
+    inCluster(async (cluster) => {
+      const a = await cluster.start("a", { connectTimeoutMs: 2_000 });
+      await cluster.start("b", { recvBufferSize: 1 });
+      await cluster.connect(a, "b");
+      const undelivered: string[] = [];
+      a.addEventListener("undelivered", ({ detail: { payload, fate } }) => {
+        undelivered.push(`${text(payload)} ${fate}`);
+      });
+      for (const word of ["first", "second"]) assert.ok(a.trySend("b", bytes(word)));
+      await cluster.environment.advance(100);
+      const before = cluster.environment.now();
+      await cluster.environment.run(a.disconnect("b"));
+      const waited = cluster.environment.now() - before;
+      assert.ok(waited >= 1_900 && waited <= 2_100, `${waited} ms`);
+      assert.deepEqual(undelivered, ["second unknown"]);
+    }),
+  );
+
+  it(
     "while its endpoint closes is not followed by another",
     inCluster(async (cluster) => {
       const a = await cluster.start("a");
