@@ -38,6 +38,8 @@ export interface Findings {
   p99?: number;
   /** Sender, round trips beside bulk: the bulk bytes that were acknowledged per second. */
   bulkBytesPerSecond?: number;
+  /** What one call of `send` with bulk took, which copies the message: the median, milliseconds. */
+  bulkSendMs?: number;
   /** One way: the processor time of this process per message, nanoseconds. */
   cpuNs?: number;
   /** The most memory the process ever had resident, bytes. */
@@ -196,10 +198,12 @@ export class StopWatch {
     this.#begunAt = performance.now();
   }
 
-  /** It ended; true if it was the last. */
-  end(): boolean {
+  /** It ended; true if it was the last. It counts if it began after `since`. */
+  end(since = -Infinity): boolean {
     const now = performance.now();
-    if (now >= this.#warmUntil) this.#micros.push((now - this.#begunAt) * 1000);
+    if (now >= this.#warmUntil && this.#begunAt >= since) {
+      this.#micros.push((now - this.#begunAt) * 1000);
+    }
     return now >= this.#until;
   }
 

@@ -38,10 +38,10 @@ export async function sendHawser(task: Task, address: string): Promise<Result> {
   await endpoint.connect({ nodeId: RECEIVER, address });
   if (task.style === "round trip") {
     const bulk = new Bulk(endpoint, task.bulkBytes ?? 0);
-    const result = await pingPong(endpoint, task);
-    const bulkBytesPerSecond = bulk.end();
+    const result = await pingPong(endpoint, task, bulk);
+    const ended = bulk.end();
     await endpoint.flush(RECEIVER);
-    return { ...result, bulkBytesPerSecond };
+    return { ...result, ...ended };
   }
   const script = new Script(task);
   await (task.style === "push" ? sendPush : sendAwait)(endpoint, task, script);
@@ -112,7 +112,7 @@ function echo(endpoint: Endpoint, task: Task): Promise<Result> {
   });
 }
 
-function pingPong(endpoint: Endpoint, task: Task): Promise<Result> {
+function pingPong(endpoint: Endpoint, task: Task, bulk: Bulk): Promise<Result> {
   const message = newMessage(task.bytes);
   const watch = new StopWatch(task);
   let number = 0;
@@ -127,7 +127,7 @@ function pingPong(endpoint: Endpoint, task: Task): Promise<Result> {
       if (payload.length !== task.bytes || value !== number) {
         throw new Error(`answer ${value} came`);
       }
-      if (watch.end()) {
+      if (watch.end(bulk.since)) {
         ping(MARK_END);
         return resolve(watch.percentiles());
       }
@@ -145,15 +145,23 @@ function pingOptions({ bulkBytes }: Task): TrySendOptions | undefined {
 
 /** Has one bulk message on its way at any time, unless it is empty, and counts what is acknowledged. */
 class Bulk {
+  /** When `send` returned with the message that is on its way. */
+  since = -Infinity;
   readonly #startedAt = performance.now();
+  readonly #sendMs: number[] = [];
   #bytes = 0;
   #ended = false;
 
   constructor(endpoint: Endpoint, bytes: number) {
+    if (bytes === 0) return;
     const message = newMessage(bytes);
     const next = (): void => {
-      if (this.#ended || bytes === 0) return;
-      endpoint.send(RECEIVER, message, { lane: "bulk", acknowledged: true }).then(() => {
+      if (this.#ended) return;
+      const before = performance.now();
+      const sent = endpoint.send(RECEIVER, message, { lane: "bulk", acknowledged: true });
+      this.since = performance.now();
+      this.#sendMs.push(this.since - before);
+      sent.then(() => {
         this.#bytes += bytes;
         next();
       });
@@ -161,10 +169,13 @@ class Bulk {
     next();
   }
 
-  /** Bytes per second. */
-  end(): number {
+  end(): Result {
     this.#ended = true;
-    return this.#bytes / (performance.now() - this.#startedAt) * 1000;
+    if (this.#sendMs.length === 0) return {};
+    return {
+      bulkBytesPerSecond: this.#bytes / (performance.now() - this.#startedAt) * 1000,
+      bulkSendMs: this.#sendMs.toSorted((a, b) => a - b)[this.#sendMs.length >> 1]!,
+    };
   }
 }
 

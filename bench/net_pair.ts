@@ -19,6 +19,7 @@ export interface PairResult {
   /** The 99th percentile of the round trips, microseconds. */
   readonly p99: number | undefined;
   readonly bulkBytesPerSecond: number | undefined;
+  readonly bulkSendMs: number | undefined;
   readonly sender: ProcessCost;
   readonly receiver: ProcessCost;
 }
@@ -76,6 +77,7 @@ function combine(received: Findings, sent: Findings): PairResult {
     value,
     p99: sent.p99,
     bulkBytesPerSecond: sent.bulkBytesPerSecond,
+    bulkSendMs: sent.bulkSendMs,
     sender: { peakBytes: sent.peakBytes, cpuNs: sent.cpuNs },
     receiver: { peakBytes: received.peakBytes, cpuNs: received.cpuNs },
   };

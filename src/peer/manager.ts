@@ -417,7 +417,7 @@ export class PeerManager implements PeerHost, AcceptedHost {
     if (peer.connectionCount === 0) return undefined;
     // Only a live connection tells which process has the name now.
     const other = peer.drivers.some((driver) =>
-      driver.active && differs(driver.negotiated?.incarnation, incarnation)
+      driver.active && isOther(driver.negotiated?.incarnation, incarnation)
     );
     if (other) {
       // It may be gone without a word, and this be the one that took its place.
@@ -657,8 +657,9 @@ export class PeerManager implements PeerHost, AcceptedHost {
   }
 }
 
-function differs(a: string | undefined, b: string | undefined): boolean {
-  return a !== undefined && b !== undefined && a !== b;
+/** Whether a hello is of another process; one that does not say which is none that we know. */
+function isOther(known: string | undefined, said: string | undefined): boolean {
+  return known !== undefined && known !== said;
 }
 
 function hex(bytes: Uint8Array): string {

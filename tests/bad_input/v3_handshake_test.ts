@@ -314,8 +314,8 @@ describe("26. a welcome of version 3 that is meant to harm", () => {
       });
       await scene.victim.connect({ nodeId: "mallory", address: listener.address });
       await scene.when(() => scene.delivered.length === 1, 1_000, () => "nothing delivered");
-      await scene.victim.disconnect("mallory");
       listener.close();
+      await scene.victim.disconnect("mallory");
     }),
   );
 });

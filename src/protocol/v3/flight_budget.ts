@@ -6,8 +6,12 @@
  * @module
  */
 
-/** Never less than this. */
+/** Never less than this: what two busy processes need to work at the same time. */
 const MIN_BYTES = 1_048_576;
+/** Never less than this while the control lane is in use, for which every byte ahead is delay. */
+const MIN_URGENT_BYTES = 262_144;
+/** The control lane counts as in use for so long after a message. */
+const URGENT_MS = 1_000;
 /** Twice the product of rate and delay: room for the rate to grow. */
 const GAIN = 2;
 /** The rate is taken over at least so many milliseconds. */
@@ -17,15 +21,25 @@ const DECAY = 0.95;
 
 /** The budget of one connection. */
 export class FlightBudget {
-  /** Bytes that may be in flight. */
-  bytes: number = MIN_BYTES;
   #since: number;
   #delivered = 0;
   #bestRate = 0;
+  #wanted = 0;
+  #urgentUntil = -Infinity;
 
   /** `now` in milliseconds, as below. */
   constructor(now: number) {
     this.#since = now;
+  }
+
+  /** Bytes that may be in flight. */
+  bytes(now: number): number {
+    return Math.max(now < this.#urgentUntil ? MIN_URGENT_BYTES : MIN_BYTES, this.#wanted);
+  }
+
+  /** The control lane is in use. */
+  noteUrgent(now: number): void {
+    this.#urgentUntil = now + URGENT_MS;
   }
 
   /** So many bytes were acknowledged. */
@@ -36,7 +50,7 @@ export class FlightBudget {
     if (elapsed < Math.max(MIN_INTERVAL_MS, roundTrip)) return;
     const rate = this.#delivered / elapsed;
     this.#bestRate = Math.max(rate, this.#bestRate * DECAY);
-    this.bytes = Math.max(MIN_BYTES, GAIN * this.#bestRate * roundTrip);
+    this.#wanted = GAIN * this.#bestRate * roundTrip;
     this.#since = now;
     this.#delivered = 0;
   }

@@ -22,7 +22,7 @@ const ACK_DELAY_MS = 25;
 /** … or after so many frames, … */
 const ACK_FRAMES = 256;
 /** … or after so many bytes. */
-const ACK_BYTES = 262_144;
+const ACK_BYTES = 131_072;
 /** A batch is written as soon as it is this large. */
 const BATCH_BYTES = 131_072;
 /** Bytes of the normal lane that go out before the bulk lane has its turn. */
@@ -271,6 +271,7 @@ export class Session implements ChannelSession {
       ? PLAIN
       : { kind: KIND.data, topic, prefix: undefined, atMostOnce, tracker };
     if (lane === NORMAL) this.#normalBytes += chargeOf(payload.length);
+    else if (lane === CONTROL) channel.budget.noteUrgent(now);
     out.writeSmall(channel, message, payload, now);
     this.#sink.onSent(payload.length);
     if (channel.outbox.bytes >= BATCH_BYTES) channel.link.flush();
@@ -310,6 +311,8 @@ export class Session implements ChannelSession {
   handleFrame(channel: Channel, frame: Frame, now: number): void {
     this.now = now;
     const lane = this.#in[frame.lane];
+    // What answers it must not wait either.
+    if (frame.lane === CONTROL) channel.budget.noteUrgent(now);
     if (frame.kind === KIND.request || frame.kind === KIND.streamOpen) {
       this.#sink.checkLoad(frame.kind);
     }
@@ -561,13 +564,14 @@ export class Session implements ChannelSession {
     if (out.lane === CONTROL || !this.config.resume) return true;
     let flight = 0;
     for (const lane of this.#out) if (lane.channel === channel) flight += lane.flight;
-    return flight === 0 || flight + charge <= channel.budget.bytes;
+    return flight === 0 || flight + charge <= channel.budget.bytes(this.now);
   }
 
   #write(out: SendLane, channel: Channel, now: number): void {
     const before = out.flight;
     this.#writeOne(out, channel, now);
-    if (out.lane === NORMAL) this.#normalBytes += out.flight - before;
+    if (out.lane === CONTROL) channel.budget.noteUrgent(now);
+    else if (out.lane === NORMAL) this.#normalBytes += out.flight - before;
     // A turn is over when it was used: a link that was full at the time took nothing.
     else if (out.lane === BULK && out.flight > before) this.#normalBytes = 0;
   }
