@@ -627,12 +627,10 @@ export class PeerManager implements PeerHost, AcceptedHost {
 
   #refuseUnsigned(driver: Driver): void {
     const { nodeId } = driver.negotiated!;
-    driver.close();
-    throw new TransportError(
-      "IdentityMismatch",
-      `Cannot connect to ${nodeId}: its messages must be signed, and it does not sign`,
-      { peer: nodeId },
-    );
+    const text = `Cannot connect to ${nodeId}: its messages must be signed, and it does not sign`;
+    const error = new TransportError("IdentityMismatch", text, { peer: nodeId });
+    driver.close(error);
+    throw error;
   }
 
   /** Resolves when no connection of the peer (or of any) is left, at the latest after `withinMs`. */

@@ -161,8 +161,8 @@ describe("bulk", () => {
         await environment.advance(2_000);
         const before = seen.length;
         await sender.send("b", noise(cluster, bulkBytes), { lane: "bulk" });
-        await environment.until(() => seen.includes("bulk"), 5_000);
-        stopped = true;
+        const came = environment.until(() => seen.includes("bulk"), 5_000);
+        await came.finally(() => stopped = true);
         const normalBytes = (seen.length - 1 - before) * payload.length;
         assert.ok(normalBytes <= 12 * MIB, `${normalBytes} bytes went before the bulk`);
         await environment.run(sender.flush("b"));

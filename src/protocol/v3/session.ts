@@ -538,7 +538,7 @@ export class Session implements ChannelSession {
   /** Whether the peer's window and the connection have room. */
   #allows(out: SendLane, channel: Channel, charge: number): boolean {
     if (!this.config.resume) return true;
-    if (out.lane === NORMAL && this.#owesBulk(channel)) return false;
+    if (out.lane === NORMAL && this.#owesBulk(channel, charge)) return false;
     return this.#inWindow(out.lane, charge) && this.#flies(out, channel, charge);
   }
 
@@ -548,7 +548,7 @@ export class Session implements ChannelSession {
   }
 
   /** Whether it is bulk's turn and only room is missing: normal must not take what gets free. */
-  #owesBulk(channel: Channel): boolean {
+  #owesBulk(channel: Channel, wanted: number): boolean {
     const [, normal, bulk] = this.#out;
     const at = bulk.channel as Channel | undefined;
     if (this.#normalBytes < NORMAL_SHARE_BYTES || at === undefined) return false;
@@ -556,7 +556,8 @@ export class Session implements ChannelSession {
     if (charge === 0) return false;
     if (at === channel && !this.#flies(bulk, channel, charge)) return true;
     // Where bulk itself fills the window, normal has the room that is kept for it.
-    return !bulk.resending && bulk.flight < normal.flight && !this.#inWindow(BULK, charge);
+    return !bulk.resending && bulk.flight < normal.flight &&
+      !this.#inWindow(BULK, charge + wanted);
   }
 
   /** What is urgent never waits for the connection's budget. */
