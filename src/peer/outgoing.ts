@@ -18,6 +18,7 @@ import type { Session } from "../protocol/v3/session.ts";
 import { KIND, LANE_NAMES, type LaneName } from "../protocol/v3/types.ts";
 import type { TrafficStats } from "../stats.ts";
 import type { Driver } from "./driver.ts";
+import { PayloadCopies } from "./payload_copies.ts";
 import { type SendPlan, WaitingSends } from "./send_queue.ts";
 import { DONE, WaiterSet } from "./waiters.ts";
 
@@ -68,6 +69,8 @@ interface Reported {
 export class Outgoing {
   /** What waits for a connection, or for room on one. */
   readonly backlog: Backlog = new Backlog();
+  /** Where payloads are copied. */
+  readonly copies: PayloadCopies = new PayloadCopies();
   readonly #host: OutgoingHost;
   readonly #limits: OutgoingLimits;
   readonly #bucket: TokenBucket | undefined;
@@ -301,7 +304,7 @@ export class Outgoing {
       this.#host.traffic.messagesLost++;
       plan.tracker?.onEnded?.("unsent");
     } else {
-      this.backlog.push(toMessage(new Uint8Array(payload), plan));
+      this.backlog.push(toMessage(this.copies.copy(payload), plan));
     }
   }
 
@@ -313,7 +316,7 @@ export class Outgoing {
         this.#host.traffic.messagesLost++;
         return tracker?.onEnded?.("unsent");
       }
-      this.backlog.push(toMessage(new Uint8Array(payload), plan));
+      this.backlog.push(toMessage(this.copies.copy(payload), plan));
       session.pump(now);
     }
     if (tracker !== undefined) session.prompt(now);

@@ -168,6 +168,7 @@ export class Peer implements DriverOwner, PoolOwner {
         this.traffic.messagesSent++;
         this.traffic.payloadBytesSent += payloadBytes;
       },
+      onPayloadFree: (payload) => this.#outgoing.copies.release(payload),
       onRoom: () => this.#outgoing.admit(),
       onBegin: (session, negotiated) => {
         this.signs ||= negotiated.capabilities.has("signed");

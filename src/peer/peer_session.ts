@@ -42,6 +42,8 @@ export interface PeerSessionHost {
   /** Whether a frame that asks for something may be taken at all; throws where it may not. */
   checkLoad(kind: number): void;
   onSent(payloadBytes: number): void;
+  /** A long message was acknowledged: the memory of its payload may be used again. */
+  onPayloadFree(payload: Uint8Array): void;
   /** There may be room to send. */
   onRoom(): void;
   /** A session begins; what asks and streams may begin. */
@@ -326,6 +328,7 @@ export class PeerSession {
           host.onRoom();
         },
         onSent: (payloadBytes) => host.onSent(payloadBytes),
+        onPayloadFree: (payload) => host.onPayloadFree(payload),
         onTimer: () => host.onTimer(),
       },
       now,

@@ -41,6 +41,7 @@ function sessionAtRest(): Session {
     checkLoad() {},
     onRoom() {},
     onSent() {},
+    onPayloadFree() {},
     onTimer() {},
   }, 0);
   session.attach(channel, NOTHING, 0);

@@ -209,6 +209,7 @@ class Side implements ConnectionSink {
         checkLoad: (kind) => this.#exchange.checkLoad(kind),
         onRoom() {},
         onSent() {},
+        onPayloadFree() {},
         onTimer() {},
       },
       0,

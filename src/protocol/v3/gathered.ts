@@ -10,7 +10,8 @@ const MOVE_SHARE = 2;
 /**
  * A buffer that grows with what comes and is never moved in one go: a long message must not keep
  * the process from everything else. It has at most twice the bytes that came; while it is being
- * moved, three times.
+ * moved, three times. Where it is told what to expect, it has room for that from the beginning,
+ * which costs address space, but no memory before it is filled.
  */
 export class Gathered {
   #buffer: Uint8Array;
@@ -19,9 +20,9 @@ export class Gathered {
   #old: Uint8Array | undefined;
   #moved = 0;
 
-  /** Begins with a copy of `first`. */
-  constructor(first: Uint8Array) {
-    this.#buffer = new Uint8Array(2 * first.length);
+  /** Begins with a copy of `first`; so many bytes are expected in all. */
+  constructor(first: Uint8Array, expected: number = 0) {
+    this.#buffer = new Uint8Array(Math.max(2 * first.length, expected));
     this.append(first);
   }
 
@@ -42,7 +43,8 @@ export class Gathered {
   /** All of it. Nothing may be added after it. */
   take(): Uint8Array {
     this.#move(Infinity);
-    return this.#buffer.subarray(0, this.#bytes);
+    const whole = this.#buffer.subarray(0, this.#bytes);
+    return 2 * whole.length < this.#buffer.length ? whole.slice() : whole;
   }
 
   #grow(needed: number): void {

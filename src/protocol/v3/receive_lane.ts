@@ -16,6 +16,8 @@ import { chargeOf } from "./send_lane.ts";
 /** Fragments of a message: this many, and one for each 1024 bytes of the largest message. */
 const MIN_FRAGMENTS = 64;
 const BYTES_PER_FRAGMENT = 1024;
+/** A first fragment of less than this says nothing of the length of its message. */
+const MIN_LONG_BYTES = 32_768;
 /** A view that is smaller than this share of its buffer is copied where it is kept. */
 const MIN_SHARE = 4;
 
@@ -67,6 +69,8 @@ export class ReceiveLane {
   readonly #maxMessageSize: number;
   readonly #held = new Fifo<Held>();
   #assembly: Assembly | undefined;
+  /** Bytes of the last message in fragments: the next one may be as long. */
+  #lastBytes = 0;
 
   /** `maxMessageSize` in bytes. */
   constructor(lane: Lane, maxMessageSize: number) {
@@ -155,7 +159,8 @@ export class ReceiveLane {
     if (payload.length === 0) throw invalid("a fragment that is not the last is empty");
     this.#checkSize(payload.length);
     const { kind, id, msLeft, refHigh, refLow } = into;
-    const gathered = new Gathered(payload);
+    const expected = payload.length >= MIN_LONG_BYTES ? this.#lastBytes : 0;
+    const gathered = new Gathered(payload, expected);
     this.#assembly = { kind, id, topic, msLeft, refHigh, refLow, gathered, fragments: 1 };
     return false;
   }
@@ -184,6 +189,7 @@ export class ReceiveLane {
     into.refHigh = assembly.refHigh;
     into.refLow = assembly.refLow;
     into.payload = assembly.gathered.take();
+    this.#lastBytes = into.payload.length;
     return true;
   }
 

@@ -83,6 +83,7 @@ export class SendLane {
   /** At-most-once messages whose connection broke before they were acknowledged. */
   lost = 0;
   readonly #unacked: Unacked;
+  readonly #onDone: (message: OutMessage) => void;
   #nextId = 1;
   #acked = 0;
   /** The highest number that was written to `channel`, or that the peer has. */
@@ -93,9 +94,13 @@ export class SendLane {
   #current: { message: OutMessage; run: Run; at: number } | undefined;
   readonly #tracked = new Fifo<Tracked>();
 
-  /** `unacked` is shared by the lanes of a session. */
-  constructor(lane: Lane, unacked: Unacked) {
+  /**
+   * `unacked` is shared by the lanes of a session; `onDone` gets every message of several fragments
+   * that is acknowledged as a whole.
+   */
+  constructor(lane: Lane, unacked: Unacked, onDone: (message: OutMessage) => void = () => {}) {
     this.lane = lane;
+    this.#onDone = onDone;
     this.#unacked = unacked;
   }
 
@@ -238,6 +243,7 @@ export class SendLane {
       if (this.#current?.run === run) break;
       this.#head = run.next;
       if (this.#head === undefined) this.#tail = undefined;
+      if (run.message !== undefined) this.#onDone(run.message);
     }
     this.#tellTracked(id);
   }

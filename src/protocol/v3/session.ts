@@ -79,6 +79,8 @@ export interface SessionSink {
   onRoom(): void;
   /** A plain message was written for the first time. */
   onSent(payloadBytes: number): void;
+  /** Nobody looks any more at the payload of a long message that was acknowledged. */
+  onPayloadFree(payload: Uint8Array): void;
   /** `nextTimeout` may have come nearer. */
   onTimer(): void;
 }
@@ -135,7 +137,10 @@ export class Session implements ChannelSession {
     this.config = config;
     this.#sink = sink;
     this.now = now;
-    const out = (lane: Lane) => new SendLane(lane, this.#unacked);
+    const onDone = ({ kind, payload }: OutMessage) => {
+      if (kind === KIND.data) sink.onPayloadFree(payload);
+    };
+    const out = (lane: Lane) => new SendLane(lane, this.#unacked, onDone);
     this.#out = [out(CONTROL), out(NORMAL), out(BULK)];
     const lane = (lane: Lane) => new ReceiveLane(lane, config.maxMessageSize);
     this.#in = [lane(CONTROL), lane(NORMAL), lane(BULK)];
