@@ -22,6 +22,8 @@ const SUITES: Record<string, () => Promise<Sum>> = {
       "node",
       [
         "--test",
+        // Every file is a process of its own.
+        "--test-concurrency=2",
         "--test-reporter=tap",
         "--disable-warning=ExperimentalWarning",
         ...testFiles(),

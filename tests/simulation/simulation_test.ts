@@ -5,15 +5,17 @@
 
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { detectRuntime } from "../../src/runtime/runtime.ts";
 import { NEWEST } from "./api.ts";
 import { simulate } from "./simulate.ts";
 
-const GROUPS = 20;
+/** Each runtime has seeds of its own; Node's test runner makes promises slow, and has fewer. */
+const RANGES = { deno: [1, 2_000], bun: [2_001, 4_000], node: [4_001, 4_500] } as const;
 const SEEDS_PER_GROUP = 100;
 
 describe("between living processes every accepted message arrives once, in order in its lane", () => {
-  for (let group = 0; group < GROUPS; group++) {
-    const first = 1 + group * SEEDS_PER_GROUP;
+  const [from, to] = RANGES[detectRuntime().name];
+  for (let first = from; first <= to; first += SEEDS_PER_GROUP) {
     const last = first + SEEDS_PER_GROUP - 1;
     it(`whatever breaks on the way (seeds ${first} to ${last})`, async () => {
       for (let seed = first; seed <= last; seed++) await simulate(seed, { version: NEWEST });
