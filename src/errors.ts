@@ -77,7 +77,7 @@ const CODES: { readonly [C in ErrorCode]: readonly [retryable: boolean, recovery
   Backpressure: [true, "slow down, or wait for flush()"],
   IdentityMismatch: [false, "check which certificate the peer was given"],
   ClientCertificateRequired: [false, "give the dialing node a certificate of the cluster's CA"],
-  PoolExhausted: [true, "close unused peers, or raise maxConnections"],
+  PoolExhausted: [true, "disconnect from other peers, or raise pool.maxConns"],
   UnsupportedProtocol: [false, "use an address scheme that this runtime has"],
   NegotiationTimeout: [true, "retry, or name one transport in the address"],
   NatTraversalFailed: [true, "connect through a relay"],

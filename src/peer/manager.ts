@@ -261,14 +261,11 @@ export class PeerManager implements PeerHost, AcceptedHost {
     const { options, environment } = this;
     const address = peer.address!;
     let identity: PeerIdentity | undefined;
+    let counted = false;
     try {
       if (!renewal) this.#makeRoom(peer);
-    } catch (error) {
-      release();
-      throw error;
-    }
-    if (!renewal) this.#dialing++;
-    try {
+      counted = !renewal;
+      if (counted) this.#dialing++;
       await dial({
         nodeId: peer.nodeId,
         address,
@@ -297,12 +294,14 @@ export class PeerManager implements PeerHost, AcceptedHost {
         },
       });
     } catch (error) {
-      if (error instanceof TransportError && !attempt.signal.aborted) {
+      // A pool that has no room for one more connection has failed nobody.
+      const spare = peer.connectionCount > 0 && !counted && !renewal;
+      if (error instanceof TransportError && !attempt.signal.aborted && !spare) {
         this.#host.onFailure(error, peer.nodeId, address);
       }
       throw error;
     } finally {
-      if (!renewal) this.#dialing--;
+      if (counted) this.#dialing--;
       release();
     }
   }
@@ -479,10 +478,7 @@ export class PeerManager implements PeerHost, AcceptedHost {
     const { nodeId } = peer;
     if (peer.connectionCount === 0 && this.#giveWay(peer)) return;
     const text = `Cannot connect to ${nodeId}: ${maxConns} connections are dialed, and all in use`;
-    throw new TransportError("PoolExhausted", text, {
-      peer: nodeId,
-      recovery: "disconnect from other peers, or raise pool.maxConns",
-    });
+    throw new TransportError("PoolExhausted", text, { peer: nodeId });
   }
 
   /** Ends the connection that was idle longest of those that nobody asked to be kept. */

@@ -293,6 +293,7 @@ describe("the connections of an endpoint", () => {
       assert.equal(failure.code, "PoolExhausted");
       assert.equal(failure.peer, "n1");
       assert.match(failure.message, /1 connections are dialed, and all in use/);
+      assert.deepEqual(hub.stats().errors, { PoolExhausted: 1 });
       assert.deepEqual(connected(hub), ["n0"]);
       // What waits for a route is sent when there is room.
       const sent = hub.send("n1", bytes("patience"), { acknowledged: true });
