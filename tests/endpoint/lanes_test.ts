@@ -188,6 +188,57 @@ describe("bulk", () => {
   );
 });
 
+describe("bulk that never ends", () => {
+  /** Sends again and again until the returned function is called. */
+  function steady(cluster: Cluster, send: () => void): () => void {
+    let stopped = false;
+    const more = () => {
+      if (stopped) return;
+      send();
+      cluster.environment.setTimer(1, more);
+    };
+    more();
+    return () => stopped = true;
+  }
+
+  for (const lane of ["control", "normal"] as const) {
+    it(
+      `gets a connection to itself beside lane ${lane}, though it began when there was only one`,
+      inCluster(async (cluster) => {
+        const { environment } = cluster;
+        const b = await cluster.start("b");
+        b.onMessage(() => {});
+        const pool = { idleTimeoutMs: 1_000 };
+        const a = await cluster.start("a", { pool, compression: { enabled: false } });
+        await cluster.connect(a, "b");
+        await cluster.pooled(a, b, 2);
+        const beat = noise(cluster, 100);
+        const beats = steady(cluster, () => {
+          for (let i = 0; i < 10; i++) a.trySend("b", beat, { lane });
+        });
+        await environment.until(() => a.poolStats("b").active === 1);
+        const snapshot = noise(cluster, MIB);
+        const bulk = steady(cluster, () => {
+          while (a.trySend("b", snapshot, { lane: "bulk" }));
+        });
+        await environment.until(() => a.poolStats("b").active === 2);
+        await environment.advance(500);
+        const sent = () => a.peer("b")!.connections.map(({ bytesSent }) => bytesSent);
+        const before = sent();
+        await environment.advance(1_000);
+        const [little, much] = sent().map((bytes, i) => bytes - before[i]!)
+          .toSorted((x, y) => x - y);
+        assert.ok(little! >= 900_000 && little! <= 1_500_000, `${little} bytes of ${lane}`);
+        assert.ok(much! >= 10 * MIB, `${much} bytes of bulk`);
+        beats();
+        bulk();
+        await environment.run(a.flush("b"));
+        assert.equal(b.stats().duplicates, 0);
+      }, { highWater: 100_000, latencyMs: 2 }),
+    );
+  }
+});
+
 describe("order", () => {
   const strategies: PoolStrategy[] = ["first-available", "round-robin", "least-loaded"];
   for (const strategy of strategies) {

@@ -128,6 +128,8 @@ export class Session implements ChannelSession {
   #normalTaken = 0;
   #streamTurn = false;
   #nextPlace = 0;
+  /** Whether bulk begins nothing new until it is idle, to move to a connection of its own. */
+  #bulkMoves = false;
   #pumping = false;
   #pumpAgain = false;
   #ended = false;
@@ -265,7 +267,7 @@ export class Session implements ChannelSession {
     const channel = out.channel as Channel | undefined;
     if (
       channel === undefined || payload.length > FRAGMENT_BYTES || !channel.link.writable ||
-      !channel.open || out.resending || out.midMessage ||
+      !channel.open || out.resending || out.midMessage || lane === BULK && this.#bulkMoves ||
       this.config.backlog.peek(lane) !== undefined ||
       !this.#allows(out, channel, chargeOf(payload.length))
     ) return false;
@@ -523,7 +525,7 @@ export class Session implements ChannelSession {
   /** The charge of what a lane would write next; 0 where there is nothing. */
   #nextCharge(out: SendLane, channel: Channel): number {
     if (out.midMessage) return out.nextCharge;
-    if (!channel.open) return 0;
+    if (!channel.open || out.lane === BULK && this.#bulkMoves) return 0;
     const waiting = this.#firstMessage(out);
     if (waiting !== undefined) return chargeOf(Math.min(waiting.payload.length, FRAGMENT_BYTES));
     return this.streams.ready(out.lane) ? FRAGMENT_BYTES : 0;
@@ -625,30 +627,44 @@ export class Session implements ChannelSession {
   /** Gives every lane its connection. A lane moves only when nothing of it is under way. */
   #place(anew: boolean): void {
     const open = this.#channels.filter((channel) => channel.open);
+    const [, normal, bulk] = this.#out;
+    const bulkAt = this.#bulkAt(open, anew);
+    const others = open.length > 1 ? open.filter((channel) => channel !== bulkAt) : open;
     for (const out of this.#out) {
       const present = out.channel as Channel | undefined;
       if (present !== undefined && !out.idle) continue;
-      const stays = present !== undefined && present.open && !anew &&
-        this.config.strategy === "first-available";
-      if (stays) continue;
-      const chosen = open.length === 0 ? undefined : this.#choose(out.lane, open);
+      const keeps = present !== undefined && !anew &&
+        this.config.strategy === "first-available" && others.includes(present);
+      if (out !== bulk && keeps) continue;
+      const chosen = out === bulk ? bulkAt : this.#choose(out.lane, others);
       if (chosen === present) continue;
       if (chosen === undefined) out.detach();
       else out.attach(chosen, this.#peerReceived[out.lane]);
     }
+    // Two that are never idle would share one connection for ever.
+    this.#bulkMoves = open.length > 1 && !bulk.idle && !normal.idle &&
+      bulk.channel === normal.channel;
   }
 
-  /** Bulk has a connection to itself where there are two. */
-  #choose(lane: Lane, open: readonly Channel[]): Channel {
-    const last = open.length - 1;
-    if (lane === BULK || last === 0) return open[last]!;
-    const others = open.slice(0, last);
+  /** The connection of bulk, which has one to itself where there are two. */
+  #bulkAt(open: readonly Channel[], anew: boolean): Channel | undefined {
+    const [, normal, bulk] = this.#out;
+    const present = bulk.channel as Channel | undefined;
+    const settled = !anew && this.config.strategy === "first-available";
+    if (present?.open && (!bulk.idle || settled && present !== normal.channel)) return present;
+    const taken = normal.idle ? undefined : normal.channel;
+    return open.findLast((channel) => channel !== taken) ?? open.at(-1);
+  }
+
+  /** The connection of a lane other than bulk. */
+  #choose(lane: Lane, others: readonly Channel[]): Channel | undefined {
+    if (others.length < 2) return others[0];
     switch (this.config.strategy) {
       case "first-available":
         // With three, what is urgent has one to itself, too.
-        return others[lane === CONTROL && others.length > 1 ? 1 : 0]!;
+        return others[lane === CONTROL ? 1 : 0];
       case "round-robin":
-        return others[this.#nextPlace++ % others.length]!;
+        return others[this.#nextPlace++ % others.length];
       case "least-loaded":
         return others.reduce((best, channel) =>
           this.#flightOf(channel) < this.#flightOf(best) ? channel : best
