@@ -15,16 +15,28 @@ import type { TokenBucket } from "../protocol/token_bucket.ts";
 import { Backlog, isMarker, type Marker } from "../protocol/v3/backlog.ts";
 import type { Fate, OutMessage } from "../protocol/v3/out_message.ts";
 import type { Session } from "../protocol/v3/session.ts";
-import { KIND, LANE_NAMES, type LaneName } from "../protocol/v3/types.ts";
+import {
+  BULK,
+  CONTROL,
+  KIND,
+  type Lane,
+  LANE_NAMES,
+  type LaneName,
+  NORMAL,
+} from "../protocol/v3/types.ts";
 import type { TrafficStats } from "../stats.ts";
 import type { Driver } from "./driver.ts";
 import { PayloadCopies } from "./payload_copies.ts";
-import { type SendPlan, WaitingSends } from "./send_queue.ts";
+import { type Refusal, type SendPlan, WaitingSends } from "./send_queue.ts";
 import { DONE, WaiterSet } from "./waiters.ts";
 
 export type { Fate } from "../protocol/v3/out_message.ts";
 
-const LANES = [0, 1, 2] as const;
+const LANES = [CONTROL, NORMAL, BULK] as const;
+/** Share of what may wait that bulk may fill: the rest is for what must not wait behind it. */
+const BULK_SHARE = 3 / 4;
+/** What is urgent may wait beyond the limits of all, by this share of them. */
+const CONTROL_EXTRA = 1 / 8;
 
 /** A message that was accepted and will not be delivered, or nobody knows. */
 export interface Undelivered {
@@ -104,7 +116,7 @@ export class Outgoing {
   /** Takes a message if that needs no waiting. `"full"` and `"limited"` refuse it. */
   offer(payload: Uint8Array, plan: SendPlan): "taken" | "full" | "limited" {
     this.#check(payload, plan);
-    if (this.#waiting.size > 0 || !this.#hasRoom(payload)) {
+    if (this.#mustQueue(plan.lane) || this.#noRoom(payload, plan.lane) !== undefined) {
       this.#host.traffic.backpressureEvents++;
       this.#host.session()?.prompt(this.#host.now());
       return "full";
@@ -258,25 +270,46 @@ export class Outgoing {
     return false;
   }
 
-  #take(payload: Uint8Array, plan: SendPlan): boolean {
-    if (!this.#hasRoom(payload)) return false;
-    this.#put(payload, plan);
-    return true;
+  #take(payload: Uint8Array, plan: SendPlan): Refusal | undefined {
+    const refusal = this.#noRoom(payload, plan.lane);
+    if (refusal === undefined) this.#put(payload, plan);
+    return refusal;
   }
 
-  #hasRoom(payload: Uint8Array): boolean {
-    if (this.#fits(payload)) return true;
-    if (this.#host.session() !== undefined) return false;
+  /** Whether others were here before. Nobody waits behind what is less urgent and has its share. */
+  #mustQueue(lane: Lane): boolean {
+    const waiting = this.#waiting;
+    if (waiting.size === 0) return false;
+    if (waiting.nextOf(lane) !== undefined) return true;
+    if (lane === CONTROL) return false;
+    if (lane === BULK) return waiting.nextOf(NORMAL) !== undefined;
+    const bulk = waiting.nextOf(BULK);
+    return bulk !== undefined && this.#refusal(bulk, BULK) !== "lane";
+  }
+
+  #noRoom({ length }: Uint8Array, lane: Lane): Refusal | undefined {
+    const refusal = this.#refusal(length, lane);
+    if (refusal === undefined || this.#host.session() !== undefined) return refusal;
     // A caller that sends much in one turn fills the batch: write it and look again.
     this.#host.sender()?.flush();
-    return this.#fits(payload);
+    return this.#refusal(length, lane);
   }
 
-  #fits({ length }: Uint8Array): boolean {
+  #refusal(length: number, lane: Lane): Refusal | undefined {
     const { maxPendingMessages, maxPendingBytes } = this.#limits;
     const { backlog } = this;
-    return backlog.messages + this.#heldMessages < maxPendingMessages &&
-      backlog.bytes + this.#heldBytes + length <= maxPendingBytes;
+    if (lane === BULK) {
+      const unacked = this.#host.session()?.unackedOf(BULK);
+      const messages = backlog.count(BULK) + (unacked?.messages ?? 0);
+      const bytes = backlog.bytesOf(BULK) + (unacked?.bytes ?? 0);
+      const full = messages >= Math.ceil(maxPendingMessages * BULK_SHARE) ||
+        bytes > 0 && bytes + length > maxPendingBytes * BULK_SHARE;
+      if (full) return "lane";
+    }
+    const share = lane === CONTROL ? 1 + CONTROL_EXTRA : 1;
+    const fits = backlog.messages + this.#heldMessages < Math.ceil(maxPendingMessages * share) &&
+      backlog.bytes + this.#heldBytes + length <= maxPendingBytes * share;
+    return fits ? undefined : "total";
   }
 
   get #heldMessages(): number {
@@ -367,7 +400,7 @@ export class Outgoing {
   }
 
   #makeRoom(payload: Uint8Array, plan: SendPlan): void {
-    while (!this.#hasRoom(payload)) {
+    while (this.#noRoom(payload, plan.lane) !== undefined) {
       const oldest = this.#dropOldest(plan);
       if (oldest === undefined) {
         // Everything that waits is in the connection already: it can't be taken back.

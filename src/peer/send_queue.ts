@@ -6,7 +6,7 @@
 
 import { BackpressureError, type TransportError } from "../errors.ts";
 import type { Tracker } from "../protocol/v3/out_message.ts";
-import type { Lane } from "../protocol/v3/types.ts";
+import { BULK, type Lane, NORMAL } from "../protocol/v3/types.ts";
 
 /** Sends that may wait for room at one time, per peer; one more is refused. */
 export const MAX_WAITING_SENDS = 65_536;
@@ -20,6 +20,7 @@ export interface SendPlan {
 }
 
 interface Waiter {
+  readonly number: number;
   readonly payload: Uint8Array;
   readonly plan: SendPlan;
   readonly resolve: () => void;
@@ -27,13 +28,22 @@ interface Waiter {
   readonly detach: () => void;
 }
 
+/** Why a message is not taken: its lane has its share, or there is no room at all. */
+export type Refusal = "lane" | "total";
+
 /** Senders in the order of coming; one that gives up leaves at once, with its payload. */
 export class WaitingSends {
-  readonly #waiters = new Set<Waiter>();
+  readonly #lanes = [new Set<Waiter>(), new Set<Waiter>(), new Set<Waiter>()] as const;
+  #lastNumber = 0;
 
   /** How many wait. */
   get size(): number {
-    return this.#waiters.size;
+    return this.#lanes[0].size + this.#lanes[1].size + this.#lanes[2].size;
+  }
+
+  /** The bytes of the message that is next in a lane; undefined where none waits. */
+  nextOf(lane: Lane): number | undefined {
+    return first(this.#lanes[lane])?.payload.length;
   }
 
   /** Waits for room. Rejects with the signal's reason, or with what `fail` is given. */
@@ -48,34 +58,63 @@ export class WaitingSends {
         new BackpressureError("Cannot send: too many sends wait already", this.size, { peer }),
       );
     }
+    const waiters = this.#lanes[plan.lane];
     return new Promise((resolve, reject) => {
       const onAbort = () => {
-        this.#waiters.delete(waiter);
+        waiters.delete(waiter);
         reject(signal?.reason);
       };
       const detach = () => signal?.removeEventListener("abort", onAbort);
-      const waiter: Waiter = { payload, plan, resolve, reject, detach };
+      const number = ++this.#lastNumber;
+      const waiter: Waiter = { number, payload, plan, resolve, reject, detach };
       signal?.addEventListener("abort", onAbort, { once: true });
-      this.#waiters.add(waiter);
+      waiters.add(waiter);
     });
   }
 
-  /** Lets waiting senders in, in their order, as long as `offer` takes their messages. */
-  admit(offer: (payload: Uint8Array, plan: SendPlan) => boolean): void {
-    for (const waiter of this.#waiters) {
-      if (!offer(waiter.payload, waiter.plan)) return;
-      this.#waiters.delete(waiter);
-      waiter.detach();
-      waiter.resolve();
+  /**
+   * Lets waiting senders in, in their order, as long as `take` takes their messages. Who is refused
+   * for its lane holds back its lane; who is refused altogether holds back all but what is urgent.
+   */
+  admit(take: (payload: Uint8Array, plan: SendPlan) => Refusal | undefined): void {
+    const open = [true, true, true];
+    for (let next = this.#next(open); next !== undefined; next = this.#next(open)) {
+      const { lane } = next.plan;
+      const refusal = take(next.payload, next.plan);
+      if (refusal !== undefined) {
+        open[lane] = false;
+        if (refusal === "total") open[NORMAL] = open[BULK] = false;
+        continue;
+      }
+      this.#lanes[lane].delete(next);
+      next.detach();
+      next.resolve();
     }
   }
 
   /** Turns every waiting sender away. */
   fail(error: TransportError): void {
-    for (const waiter of this.#waiters) {
-      waiter.detach();
-      waiter.reject(error);
+    for (const waiters of this.#lanes) {
+      for (const waiter of waiters) {
+        waiter.detach();
+        waiter.reject(error);
+      }
+      waiters.clear();
     }
-    this.#waiters.clear();
   }
+
+  /** The urgent ones first, then who came first. */
+  #next(open: readonly boolean[]): Waiter | undefined {
+    const [control, normal, bulk] = this.#lanes.map((waiters, lane) =>
+      open[lane] ? first(waiters) : undefined
+    );
+    if (control !== undefined) return control;
+    if (normal === undefined || bulk === undefined) return normal ?? bulk;
+    return normal.number < bulk.number ? normal : bulk;
+  }
+}
+
+function first(waiters: ReadonlySet<Waiter>): Waiter | undefined {
+  for (const waiter of waiters) return waiter;
+  return undefined;
 }

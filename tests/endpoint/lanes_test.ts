@@ -345,6 +345,75 @@ describe("topics", () => {
   );
 });
 
+describe("what may wait", () => {
+  const LIMITS = { maxPendingMessages: 16, maxPendingBytes: 16 * MIB };
+
+  /** A peer that is away, and `a` with a full queue of bulk. */
+  async function full(cluster: Cluster) {
+    const [a] = await pair(cluster, { a: LIMITS });
+    cluster.network.blackHoles.add(cluster.address("b"));
+    cluster.network.reset(cluster.address("b"));
+    await cluster.environment.advance(5);
+    const taken = (lane: LaneName, word = "x") => a.trySend("b", bytes(word), { lane });
+    const fill = (lane: LaneName) => {
+      let count = 0;
+      while (taken(lane)) count++;
+      return count;
+    };
+    return { a, taken, fill };
+  }
+
+  it(
+    "of bulk is three quarters, of all the limit, of control an eighth more",
+    inCluster(async (cluster) => {
+      const { a, fill } = await full(cluster);
+      assert.equal(fill("bulk"), 12);
+      assert.equal(fill("normal"), 4);
+      assert.equal(fill("control"), 2);
+      assert.equal(a.peer("b")!.pendingMessages, 18);
+    }),
+  );
+
+  it(
+    "is counted in bytes, too",
+    inCluster(async (cluster) => {
+      const { a } = await full(cluster);
+      const payload = noise(cluster, MIB);
+      const count = (lane: LaneName) => {
+        let taken = 0;
+        while (taken < 5 && a.trySend("b", payload.subarray(0, MIB - 1000), { lane })) taken++;
+        return taken;
+      };
+      let bulk = 0;
+      while (a.trySend("b", noise(cluster, 3 * MIB), { lane: "bulk" })) bulk++;
+      assert.equal(bulk, 4);
+      assert.equal(count("normal"), 4);
+      assert.equal(count("control"), 2);
+    }),
+  );
+
+  it(
+    "of bulk never makes the others wait, whoever came first",
+    inCluster(async (cluster) => {
+      const { a, fill } = await full(cluster);
+      fill("bulk");
+      const order: string[] = [];
+      const waits = (lane: LaneName, word: string) =>
+        a.send("b", bytes(word), { lane }).then(() => order.push(word));
+      const bulk = waits("bulk", "bulk");
+      await cluster.environment.run(waits("normal", "normal"));
+      await cluster.environment.run(waits("control", "control"));
+      assert.deepEqual(order, ["normal", "control"]);
+      fill("normal");
+      const late = [waits("normal", "late normal"), waits("control", "late control")];
+      await cluster.environment.run(late[1]!);
+      cluster.network.blackHoles.clear();
+      await cluster.environment.run(Promise.all([bulk, ...late]));
+      assert.deepEqual(order, ["normal", "control", "late control", "bulk", "late normal"]);
+    }),
+  );
+});
+
 describe('whenFull: "drop-oldest"', () => {
   async function away(cluster: Cluster) {
     const [a, b] = await pair(cluster, { a: { maxPendingMessages: 3 } });
@@ -371,18 +440,18 @@ describe('whenFull: "drop-oldest"', () => {
     "drops the oldest of its own lane, then of the least urgent one",
     inCluster(async (cluster) => {
       const { send, back, dropped } = await away(cluster);
-      await send("bulk 1", "bulk");
-      await send("bulk 2", "bulk");
+      for (const word of ["bulk 1", "bulk 2", "bulk 3"]) await send(word, "bulk");
       await send("normal 1", "normal");
       await send("normal 2", "normal");
+      // An eighth more may wait for the control lane: one message here.
       await send("control 1", "control");
       await send("control 2", "control");
       assert.deepEqual(dropped, [
-        "normal normal 1 unsent",
         "bulk bulk 1 unsent",
+        "normal normal 1 unsent",
         "control control 1 unsent",
       ]);
-      assert.deepEqual(await back(), ["control 2", "normal 2", "bulk 2"]);
+      assert.deepEqual(await back(), ["control 2", "normal 2", "bulk 2", "bulk 3"]);
     }),
   );
 

@@ -231,7 +231,11 @@ export class Process {
     const { maxPendingMessages, maxPendingBytes } = this.#plan.options;
     const { pendingMessages, pendingBytes } = this.endpoint.peer(nodeName(to))!;
     if (this.#world.plan.version < 3) return;
-    if (pendingMessages > maxPendingMessages! || pendingBytes > maxPendingBytes!) {
+    // The control lane may go beyond them by an eighth.
+    const [messages, bytes] = [maxPendingMessages!, maxPendingBytes!].map((limit) =>
+      Math.ceil(limit * 9 / 8)
+    );
+    if (pendingMessages > messages! || pendingBytes > bytes!) {
       this.#complain(`keeps ${pendingMessages} messages (${pendingBytes} bytes) waiting`);
     }
   }

@@ -36,6 +36,7 @@ export class Backlog {
   /** Those that were taken out. */
   readonly #withdrawn = new Set<OutMessage>();
   readonly #counts: [number, number, number] = [0, 0, 0];
+  readonly #laneBytes: [number, number, number] = [0, 0, 0];
   #messages = 0;
   #bytes = 0;
 
@@ -57,6 +58,11 @@ export class Backlog {
   /** Messages that wait in a lane. */
   count(lane: Lane): number {
     return this.#counts[lane];
+  }
+
+  /** Bytes of the messages that wait in a lane. */
+  bytesOf(lane: Lane): number {
+    return this.#laneBytes[lane];
   }
 
   /** Whether a message that has a tracker waits here. */
@@ -145,5 +151,6 @@ export class Backlog {
     this.#messages += sign;
     this.#counts[message.lane] += sign;
     this.#bytes += sign * message.payload.length;
+    this.#laneBytes[message.lane] += sign * message.payload.length;
   }
 }

@@ -20,6 +20,7 @@ import {
   writeU32,
 } from "./call_messages.ts";
 import type { Fate, OutMessage, SessionPort, Tracker } from "./out_message.ts";
+import { quote } from "../text.ts";
 import { KIND, type Lane } from "./types.ts";
 
 /** The most requests under way to one peer, where the configuration says nothing else. */
@@ -33,7 +34,7 @@ const MAX_U32 = 0xffff_ffff;
 export interface CallHandle {
   /** The peer answered. The bytes may be a view of what was received. */
   onResponse(payload: Uint8Array): void;
-  /** `RemoteError`, `RequestLostError`, or a `TransportError` with code "Timeout". */
+  /** `RemoteError`, or `RequestLostError`, whose code is "Timeout" at the deadline. */
   onFailure(error: TransportError): void;
 }
 
@@ -55,7 +56,17 @@ export interface CallsConfig {
   readonly maxBytes?: number;
   /** A call has made `nextTimeout()` earlier. */
   onSooner?(): void;
+  /** Why the peer has no connection, where it has none; undefined where it has. */
+  unconnected?(): Unconnected | undefined;
 }
+
+/** That there is no connection to a peer. */
+export interface Unconnected {
+  /** What went wrong last. */
+  readonly error: TransportError | undefined;
+}
+
+const decoder = new TextDecoder();
 
 /**
  * Requests to one peer. They outlive its sessions: what was not written when a session ended goes
@@ -114,6 +125,7 @@ export class Calls {
   ): Call {
     this.#checkRoom(payload.length);
     const call = new OpenCall(this.#owner, lane, topic, payload, deadline, handle);
+    call.startedAt = this.#port.now;
     call.heldIn = this.#session;
     this.#bytes += payload.length;
     this.#open++;
@@ -156,11 +168,9 @@ export class Calls {
 
   /** Time has passed: what is due fails with "Timeout", and the peer is told to stop. */
   handleTimeout(now: number): void {
-    const { peer } = this.#config;
     for (let due = this.#deadlines.takeDue(now); due; due = this.#deadlines.takeDue(now)) {
-      this.#giveUp(due);
-      const text = `Cannot complete the request: ${peer} did not answer in time`;
-      due.handle.onFailure(new TransportError("Timeout", text, { peer }));
+      const outcome = this.#giveUp(due) ? "not-run" : "may-have-run";
+      due.handle.onFailure(this.#late(due, outcome));
     }
   }
 
@@ -209,12 +219,15 @@ export class Calls {
     throw new BackpressureError(`Cannot ask ${peer}: ${what} under way`, under, { peer });
   }
 
-  #giveUp(call: OpenCall): void {
+  /** True: the peer will never hear of it. */
+  #giveUp(call: OpenCall): boolean {
     const { id } = call;
     const waiting = call.state === "waiting";
     this.#finish(call);
     if (id !== undefined) this.#sendCancel(call.lane, id);
-    else if (waiting && this.#port.withdraw(call)) this.#release(call);
+    const withdrawn = id === undefined && waiting && this.#port.withdraw(call);
+    if (withdrawn) this.#release(call);
+    return withdrawn;
   }
 
   #sendCancel(lane: Lane, id: number): void {
@@ -266,6 +279,26 @@ export class Calls {
     this.#bytes -= call.payload.length;
   }
 
+  #late(call: OpenCall, outcome: RequestOutcome): RequestLostError {
+    const { peer } = this.#config;
+    const unconnected = this.#config.unconnected?.();
+    const notRun = outcome === "not-run";
+    const what = !notRun
+      ? `${peer} did not answer`
+      : unconnected === undefined
+      ? `it was not sent to ${peer}`
+      : `${peer} was not connected`;
+    const topic = call.topic === undefined ? "" : ` ${quote(decoder.decode(call.topic))}`;
+    const text = `Cannot complete the request${topic}: ${what} within ${call.timeoutMs} ms`;
+    const recovery = !notRun
+      ? "raise the timeout, or retry with backoff if it may run twice"
+      : unconnected === undefined
+      ? undefined
+      : "check the address and that the peer is up; retry with backoff";
+    const options = { peer, cause: unconnected?.error, recovery, retryable: true };
+    return new RequestLostError(text, outcome, options, "Timeout");
+  }
+
   #lost(outcome: RequestOutcome, reason: TransportError | undefined): RequestLostError {
     const { peer } = this.#config;
     const what = outcome === "not-run" ? "it was not sent" : "it may have run";
@@ -293,6 +326,7 @@ class OpenCall implements Call, OutMessage, Tracker, Due {
   place = -1;
   state: "waiting" | "written" | "done" = "waiting";
   id: number | undefined;
+  startedAt = 0;
   /** The session in which its bytes are counted. */
   heldIn = -1;
   readonly #owner: CallOwner;
@@ -312,6 +346,11 @@ class OpenCall implements Call, OutMessage, Tracker, Due {
     this.deadline = deadline === Infinity ? undefined : deadline;
     this.handle = handle;
     this.tracker = this;
+  }
+
+  /** The time it was given. */
+  get timeoutMs(): number {
+    return Math.round((this.deadline ?? Infinity) - this.startedAt);
   }
 
   /** The time left, as it is when the request leaves. 0 would mean that there is no deadline. */

@@ -82,6 +82,8 @@ export class SendLane {
   flight = 0;
   /** At-most-once messages whose connection broke before they were acknowledged. */
   lost = 0;
+  /** What this lane alone has written and the peer has not acknowledged. */
+  readonly unacked: Unacked = { charge: 0, messages: 0, bytes: 0 };
   readonly #unacked: Unacked;
   readonly #onDone: (message: OutMessage) => void;
   #nextId = 1;
@@ -293,8 +295,8 @@ export class SendLane {
     for (let run = this.#head; run !== undefined; run = run.next) {
       if (!run.dropped) continue;
       this.lost += run.messages;
-      this.#unacked.messages -= run.messages;
-      this.#unacked.bytes -= run.bytes;
+      add(this.#unacked, 0, -run.messages, -run.bytes);
+      add(this.unacked, 0, -run.messages, -run.bytes);
       run.messages = run.bytes = 0;
     }
   }
@@ -422,10 +424,8 @@ export class SendLane {
     run.messages += messages;
     run.bytes += bytes;
     this.flight += charge;
-    const unacked = this.#unacked;
-    unacked.charge += charge;
-    unacked.messages += messages;
-    unacked.bytes += bytes;
+    add(this.#unacked, charge, messages, bytes);
+    add(this.unacked, charge, messages, bytes);
   }
 
   /** Frames up to `id` of a run are acknowledged. Shares of the middle are estimates, the end is exact. */
@@ -444,10 +444,8 @@ export class SendLane {
     run.messages -= messages;
     run.bytes -= bytes;
     this.flight = Math.max(0, this.flight - charge);
-    const unacked = this.#unacked;
-    unacked.charge -= charge;
-    unacked.messages -= messages;
-    unacked.bytes -= bytes;
+    add(this.#unacked, -charge, -messages, -bytes);
+    add(this.unacked, -charge, -messages, -bytes);
   }
 
   #tellTracked(id: number): void {
@@ -472,6 +470,12 @@ export class SendLane {
       ended.push({ kind: frame.kind, lane: this.lane, topic, payload: payload.slice() });
     });
   }
+}
+
+function add(unacked: Unacked, charge: number, messages: number, bytes: number): void {
+  unacked.charge += charge;
+  unacked.messages += messages;
+  unacked.bytes += bytes;
 }
 
 /** What a frame of so many application bytes counts against the receive window. */

@@ -173,6 +173,11 @@ export class Session implements ChannelSession {
     return this.#unacked.bytes;
   }
 
+  /** What a lane alone has written and the peer has not acknowledged. */
+  unackedOf(lane: Lane): Readonly<Unacked> {
+    return this.#out[lane].unacked;
+  }
+
   /** Messages received that the application has not taken. */
   get heldMessages(): number {
     return this.#in.reduce((sum, lane) => sum + lane.heldMessages, 0);
