@@ -10,7 +10,7 @@ import { type EndpointEventMap, TypedEventTarget } from "./events.ts";
 import { Failures } from "./failures.ts";
 import type { EndpointOptions, PeerAddress, ResolvedOptions, WhenFull } from "./options.ts";
 import { Listeners } from "./listeners.ts";
-import { checkTransport, linkTls, readTls } from "./link_tls.ts";
+import { checkOwnName, checkTransport, linkTls, readTls } from "./link_tls.ts";
 import { readOwnKeys } from "./own_keys.ts";
 import { Inbox, type Message, type MessageHandler } from "./peer/inbox.ts";
 import type { StateChange } from "./peer/lifecycle.ts";
@@ -32,7 +32,7 @@ import { crc32 } from "./runtime/crc32.ts";
 import { loadLz4 } from "./runtime/lz4.ts";
 import { loadZstd } from "./runtime/zstd.ts";
 import { RoutingTable } from "./routing.ts";
-import { checkLane, PLAIN, sendPlan, type StreamOptions } from "./send_plan.ts";
+import { checkKeys, checkLane, PLAIN, sendPlan, type StreamOptions } from "./send_plan.ts";
 import { sendAcknowledged, type SendOptions, type TrySendOptions } from "./send_plan.ts";
 import type { SendPlan } from "./peer/send_queue.ts";
 import { detectRuntime } from "./runtime/runtime.ts";
@@ -43,6 +43,9 @@ import { TransportRegistry } from "./transport/registry.ts";
 import { tcpTransport } from "./transport/tcp.ts";
 import type { DialOptions, Link, Transport } from "./transport/transport.ts";
 
+/** How warnings name callbacks. */
+const MESSAGE_HANDLER = "the message handler";
+const DECODER = "the codec's decode";
 /** How long `close` lets queued messages leave. */
 const DEFAULT_DRAIN_MS = 5_000;
 
@@ -56,7 +59,10 @@ export interface EndpointConfig<T = Uint8Array> extends EndpointOptions {
 
 /** What became of a broadcast. */
 export interface BroadcastResult {
-  /** The peers whose queues took the message. */
+  /**
+   * The peers whose queues took the message, those included that have no connection at the time.
+   * With `acknowledged`, those that have it.
+   */
   delivered: string[];
   /** The peers that did not take it, and why. */
   failed: { nodeId: string; error: unknown }[];
@@ -115,7 +121,9 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
    * @throws {TransportError} the options do not give what the security mode demands
    */
   constructor(config: EndpointConfig<T>) {
-    super((error) => this.#failures.addHandlerError(undefined, error));
+    super((error, type) =>
+      this.#failures.addHandlerError(undefined, error, `the listener of "${type}"`)
+    );
     const { codec, transports, environment, ...options } = config;
     this.#options = resolveOptions(options);
     checkSecurity(this.#options);
@@ -143,8 +151,8 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
   /**
    * Opens the listeners and begins to dial configured peers. Calling it again does nothing.
    *
-   * @throws {TransportError} an address can't be bound, a certificate can't be read, or the
-   *   security mode is not met
+   * @throws {TransportError} an address can't be bound, a certificate can't be read or is another
+   *   node's (`IdentityMismatch`), or the security mode is not met
    */
   start(): Promise<void> {
     if (this.#phase === "closing" || this.#phase === "closed") {
@@ -198,6 +206,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
    */
   trySend(nodeId: string, payload: T, options?: TrySendOptions): boolean {
     const peer = this.#reach(nodeId, "send");
+    if (options !== undefined) checkKeys("trySend", options);
     const plan = options === undefined ? this.#plain : sendPlan(options, this.#options.delivery);
     return peer.state !== "failed" && peer.offer(this.#encode(payload, nodeId), plan) === "taken";
   }
@@ -219,11 +228,13 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
 
   /**
    * Sends a message to every known peer; no failure of one keeps it from the others. A peer that is
-   * reconnecting gets it when it is back.
+   * down counts as delivered when its queue took the message, and gets it when it is back; only
+   * `acknowledged: true` waits for that.
    */
   async broadcast(payload: T, options: SendOptions = {}): Promise<BroadcastResult> {
     const manager = this.#running("broadcast");
     options.signal?.throwIfAborted();
+    checkKeys("send", options);
     sendPlan(options, this.#options.delivery);
     checkedWhenFull(options.whenFull);
     const bytes = this.#encode(payload, undefined);
@@ -242,12 +253,13 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
   /**
    * Asks a peer and resolves with its answer.
    *
-   * @throws {TransportError} `RemoteError` (with the peer's `remoteCode`), `Timeout`,
+   * @throws {TransportError} `RemoteError` (with the peer's `remoteCode`), `Timeout` and
    *   `ConnectionClosed` (a `RequestLostError`, which says whether it may have run), `PeerNotFound`,
    *   `MessageTooLarge`, `Backpressure`, `Shutdown`
    */
   async request(nodeId: string, payload: T, options: RequestOptions = {}): Promise<T> {
     options.signal?.throwIfAborted();
+    checkKeys("request", options);
     const peer = this.#reach(nodeId, "ask");
     if (peer.failure !== undefined) throw peer.failure;
     this.#checkVersion3(peer, "ask");
@@ -267,6 +279,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     if (typeof handler !== "function") {
       throw new TypeError("Cannot handle requests: the handler is not a function");
     }
+    if (options !== undefined) checkKeys("handle", options);
     return this.#handlers.handle(topic, async (request) => {
       if (this.#codec as unknown === bytesCodec) {
         return await (handler as unknown as RequestHandler)(request);
@@ -286,6 +299,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
   async openStream(nodeId: string, options: StreamOptions = {}): Promise<TransportStream> {
     const { signal, topic, payload } = options;
     signal?.throwIfAborted();
+    checkKeys("openStream", options);
     const peer = this.#reach(nodeId, "open a stream to");
     if (peer.failure !== undefined) throw peer.failure;
     this.#checkVersion3(peer, "open a stream to");
@@ -387,13 +401,14 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
 
   /** What is known of every peer. */
   peers(): PeerInfo[] {
-    return this.#manager === undefined ? [] : [...this.#manager.peers].map(peerInfo);
+    const now = this.#environment.now();
+    return [...this.#manager?.peers ?? []].map((peer) => peerInfo(peer, now));
   }
 
   /** What is known of one peer; undefined where there is none of that name. */
   peer(nodeId: string): PeerInfo | undefined {
     const peer = this.#manager?.get(nodeId);
-    return peer === undefined ? undefined : peerInfo(peer);
+    return peer === undefined ? undefined : peerInfo(peer, this.#environment.now());
   }
 
   /** Counters and gauges of the endpoint. */
@@ -443,6 +458,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     const { security, listen, peers, compression } = this.#options;
     const runtime = detectRuntime();
     const tls = await readTls(this.#options.tls, (path) => runtime.readTextFile(path));
+    if (tls !== undefined) checkOwnName(tls, this.nodeId);
     const lz4 = compression.enabled ? await loadLz4() : undefined;
     const keys = await readOwnKeys(
       this.#options,
@@ -541,7 +557,8 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
         maxStreams: this.#options.maxStreams,
         requestTimeoutMs: this.#options.requestTimeoutMs,
         wallClock: () => this.#environment.wallClock(),
-        onHandlerError: (nodeId, error) => this.#failures.addHandlerError(nodeId, error),
+        onHandlerError: (nodeId, error, what) =>
+          this.#failures.addHandlerError(nodeId, error, what),
         onRefused: () => this.#listeners.limits.refused.requestsAndStreams++,
       },
       deliver: ({ nodeId }, payload, lane, topic) =>
@@ -571,7 +588,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     try {
       payload = this.#codec.decode(bytes);
     } catch (cause) {
-      this.#failures.addHandlerError(peer.nodeId, cause);
+      this.#failures.addHandlerError(peer.nodeId, cause, DECODER);
       return;
     }
     this.emit("undelivered", { nodeId: peer.nodeId, payload, lane, topic, error, fate });
@@ -584,9 +601,9 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
       onRoom: () => this.#releasePeers(),
       onPending: (from, settled) => {
         this.#manager?.get(from)?.holdFor(settled);
-        settled.catch((error) => this.#failures.addHandlerError(from, error));
+        settled.catch((error) => this.#failures.addHandlerError(from, error, MESSAGE_HANDLER));
       },
-      onHandlerError: (from, error) => this.#failures.addHandlerError(from, error),
+      onHandlerError: (from, error) => this.#failures.addHandlerError(from, error, MESSAGE_HANDLER),
     });
   }
 
@@ -608,6 +625,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     if (options === undefined) return peer.send(bytes, this.#plain, "wait", undefined);
     const { signal } = options;
     if (signal?.aborted) return Promise.reject(signal.reason);
+    checkKeys("send", options);
     const whenFull = checkedWhenFull(options.whenFull);
     if (options.acknowledged !== true) {
       return peer.send(bytes, sendPlan(options, this.#options.delivery), whenFull, signal);
@@ -697,7 +715,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     try {
       return { ...raw, payload: this.#codec.decode(raw.payload) };
     } catch (error) {
-      this.#failures.addHandlerError(raw.from, error);
+      this.#failures.addHandlerError(raw.from, error, DECODER);
       return undefined;
     }
   }

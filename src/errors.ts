@@ -60,7 +60,7 @@ export interface TransportErrorOptions {
 /** code -> may the same call succeed later; one line of advice. */
 const CODES: { readonly [C in ErrorCode]: readonly [retryable: boolean, recovery: string] } = {
   Timeout: [true, "retry with backoff, or raise the timeout"],
-  PeerNotFound: [false, "connect to the peer first"],
+  PeerNotFound: [false, "connect to the peer first, or add a route to it"],
   HandshakeFailed: [false, "check versions, cluster name, tokens and certificates of both sides"],
   TlsRequired: [false, "give tls.cert, tls.key and tls.ca, or choose another security mode"],
   MtlsRequired: [false, "set tls.requireClientAuth to true, or choose another security mode"],
@@ -196,8 +196,17 @@ export class ConfigError extends TransportError {
   }
 }
 
-/** Remote codes of what was refused before it ran: the same call may succeed later. */
-const REFUSALS: ReadonlySet<string> = new Set(["TOO_MANY_REQUESTS", "TOO_MANY_STREAMS"]);
+/** Remote codes of what was refused before it ran, and advice: the same call may succeed later. */
+const REFUSALS: ReadonlyMap<string, string> = new Map([
+  [
+    "TOO_MANY_REQUESTS",
+    "it did not run: retry with backoff, or raise maxRequests or the handler's concurrency there",
+  ],
+  [
+    "TOO_MANY_STREAMS",
+    "nobody has seen it: retry when other streams have closed, or raise maxStreams there",
+  ],
+]);
 
 /** The peer answered a request with an error, or reset a stream. */
 export class RemoteError extends TransportError {
@@ -215,8 +224,12 @@ export class RemoteError extends TransportError {
     remoteMessage: string,
     options: TransportErrorOptions = {},
   ) {
-    const retryable = options.retryable ?? REFUSALS.has(remoteCode);
-    super("RemoteError", message, { ...options, retryable });
+    const refused = REFUSALS.get(remoteCode);
+    super("RemoteError", message, {
+      ...options,
+      retryable: options.retryable ?? refused !== undefined,
+      recovery: options.recovery ?? refused,
+    });
     this.remoteCode = remoteCode;
     this.remoteMessage = remoteMessage;
   }
@@ -225,17 +238,25 @@ export class RemoteError extends TransportError {
 /** What is known of a request that was lost: it did not run, or it may have. */
 export type RequestOutcome = "not-run" | "may-have-run";
 
-/** The session with the peer ended before a request was answered. */
+/** A request was not answered: its time was up, or the session with the peer ended before. */
 export class RequestLostError extends TransportError {
   /** The class, for logs. */
   override readonly name: string = "RequestLostError";
   /** Whether the peer may have run the request; only "not-run" is safe to repeat blindly. */
   readonly outcome: RequestOutcome;
 
-  /** Makes the error; it is retryable where the request did not run. */
-  constructor(message: string, outcome: RequestOutcome, options: TransportErrorOptions = {}) {
+  /**
+   * Makes the error; it is retryable where the request did not run, unless told otherwise. `code` is
+   * "Timeout" where its time was up.
+   */
+  constructor(
+    message: string,
+    outcome: RequestOutcome,
+    options: TransportErrorOptions = {},
+    code: "ConnectionClosed" | "Timeout" = "ConnectionClosed",
+  ) {
     const notRun = outcome === "not-run";
-    super("ConnectionClosed", message, {
+    super(code, message, {
       ...options,
       retryable: options.retryable ?? notRun,
       recovery: options.recovery ?? (notRun ? undefined : "repeat it only if it may run twice"),

@@ -101,14 +101,14 @@ export type EndpointListener<D> =
 
 /**
  * An `EventTarget` with typed events, whose listeners can't bring the process down: what one throws
- * goes to `onListenerError`.
+ * goes to `onListenerError`, with the type of the event.
  */
 export class TypedEventTarget<M> extends EventTarget {
   readonly #wrapped = new WeakMap<object, (event: Event) => void>();
-  readonly #onListenerError: (error: unknown) => void;
+  readonly #onListenerError: (error: unknown, type: string) => void;
 
   /** `onListenerError` gets what a listener throws. */
-  constructor(onListenerError: (error: unknown) => void) {
+  constructor(onListenerError: (error: unknown, type: string) => void) {
     super();
     this.#onListenerError = onListenerError;
   }
@@ -140,14 +140,15 @@ export class TypedEventTarget<M> extends EventTarget {
     let wrapped = this.#wrapped.get(listener);
     if (wrapped === undefined) {
       wrapped = (event) => {
+        const failed = (error: unknown) => this.#onListenerError(error, event.type);
         try {
           const custom = event as CustomEvent<D>;
           const result: unknown = typeof listener === "function"
             ? listener.call(this, custom)
             : listener.handleEvent(custom);
-          if (result instanceof Promise) result.catch((error) => this.#onListenerError(error));
+          if (result instanceof Promise) result.catch(failed);
         } catch (error) {
-          this.#onListenerError(error);
+          failed(error);
         }
       };
       this.#wrapped.set(listener, wrapped);

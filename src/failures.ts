@@ -30,13 +30,13 @@ export class Failures {
     if (!ordinary) this.warn(error.message, { error, nodeId, address });
   }
 
-  /** Counts an application callback that failed. */
-  addHandlerError(nodeId: string | undefined, cause: unknown): void {
+  /** Counts an application callback that failed; `what` names it, as in "the message handler". */
+  addHandlerError(nodeId: string | undefined, cause: unknown, what: string): void {
     this.handlerErrors++;
     // What a listener of "warning" throws is only counted: it would be told of itself for ever.
     if (this.#telling) return;
     const error = cause instanceof TransportError ? cause : undefined;
-    this.warn(`An application callback failed: ${textOf(cause)}`, { error, nodeId });
+    this.warn(`An application callback failed: ${what}: ${textOf(cause)}`, { error, nodeId });
   }
 
   /** Tells the application; `log` writes the message to the console, too, once per process. */

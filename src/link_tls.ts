@@ -7,6 +7,9 @@
 
 import { ConfigError, TransportError } from "./errors.ts";
 import type { ResolvedTls, SecurityMode } from "./options.ts";
+import { identityProblem, readCertificate } from "./protocol/certificate.ts";
+import { decodePem } from "./protocol/pem.ts";
+import { quote } from "./protocol/text.ts";
 import type { LinkTls, Transport } from "./transport/transport.ts";
 
 /** Certificates as PEM text, with the rules for verifying others. */
@@ -39,6 +42,25 @@ export async function readTls(
     ca: await read(tls.ca, tls.caCertPath, "caCertPath"),
     rules: tls,
   };
+}
+
+/**
+ * Refuses a certificate of our own that does not prove our node id, where names are verified: every
+ * peer would.
+ *
+ * @throws {TransportError} `IdentityMismatch`
+ */
+export function checkOwnName({ cert, rules }: TlsMaterial, nodeId: string): void {
+  const by = rules.nodeIdVerification;
+  if (cert === undefined || by === "None") return;
+  // A text without a certificate is the TLS stack's to refuse.
+  const [own] = decodePem("CERTIFICATE", cert);
+  if (own === undefined) return;
+  const problem = identityProblem(readCertificate(own), by, nodeId);
+  if (problem === undefined) return;
+  throw new TransportError("IdentityMismatch", `Cannot start as ${quote(nodeId)}: ${problem}`, {
+    recovery: "give the node a certificate for its own node id, or correct nodeId",
+  });
 }
 
 /** What a link of this role is to do with the certificates. */

@@ -26,8 +26,14 @@ export interface ConnectionInfo {
   readonly version: number;
   /** What both sides have, as "lz4" or "resume". */
   readonly capabilities: readonly string[];
+  /** Whether it is in use, carried nothing for `pool.idleTimeoutMs`, or ends in order. */
+  readonly state: "active" | "idle" | "draining";
   /** Whether it is ending in order. */
   readonly draining: boolean;
+  /** Milliseconds since its handshake was complete. */
+  readonly establishedMs: number;
+  /** Milliseconds since something other than pings and acknowledgements last went through it. */
+  readonly idleMs: number;
   /** Its round trips, from pings; undefined before version 3 and before the first answer. */
   readonly roundTrip: RoundTrip | undefined;
   /** Bytes given to it. */
@@ -78,9 +84,9 @@ export interface PeerInfo {
   readonly stats: Readonly<TrafficStats>;
 }
 
-/** Takes the snapshot. */
-export function peerInfo(peer: Peer): PeerInfo {
-  const connections = peer.drivers.map(connectionInfo);
+/** Takes the snapshot; `now` is the monotonic clock, milliseconds. */
+export function peerInfo(peer: Peer, now: number): PeerInfo {
+  const connections = peer.drivers.map((driver) => connectionInfo(driver, now));
   const negotiated = peer.drivers[0]?.negotiated;
   return {
     nodeId: peer.nodeId,
@@ -115,7 +121,7 @@ function fastest(connections: readonly ConnectionInfo[]): RoundTrip | undefined 
   return best;
 }
 
-function connectionInfo(driver: Driver): ConnectionInfo {
+function connectionInfo(driver: Driver, now: number): ConnectionInfo {
   const { protocol, localAddress, remoteAddress, encrypted } = driver.link.info;
   return {
     protocol,
@@ -125,7 +131,10 @@ function connectionInfo(driver: Driver): ConnectionInfo {
     encrypted,
     version: driver.negotiated?.version ?? 0,
     capabilities: [...driver.negotiated?.capabilities ?? []],
+    state: driver.retiring ? "draining" : driver.idle ? "idle" : "active",
     draining: driver.retiring,
+    establishedMs: now - driver.establishedAt,
+    idleMs: now - driver.usedAt,
     roundTrip: driver.channel?.roundTrips.summary(),
     bytesSent: driver.bytesSent,
     bytesReceived: driver.bytesReceived,

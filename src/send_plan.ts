@@ -7,7 +7,9 @@
 import { TransportError } from "./errors.ts";
 import type { Delivery, WhenFull } from "./options.ts";
 import type { Peer } from "./peer/peer.ts";
+import type { HandleOptions, RequestOptions } from "./peer/requests.ts";
 import type { SendPlan } from "./peer/send_queue.ts";
+import { quote } from "./protocol/text.ts";
 import { encodeTopic } from "./protocol/v3/topic.ts";
 import { type Lane, LANE_NAMES, type LaneName, NORMAL } from "./protocol/v3/types.ts";
 
@@ -69,6 +71,33 @@ export const PLAIN: SendPlan = {
 };
 
 const DELIVERIES: readonly Delivery[] = ["resume", "at-most-once"];
+
+const SEND_KEYS: readonly (keyof SendOptions)[] = [
+  ...["lane", "topic", "delivery", "whenFull", "acknowledged", "signal"] as const,
+];
+const TRY_SEND_KEYS: readonly (keyof TrySendOptions)[] = ["lane", "topic", "delivery"];
+const REQUEST_KEYS: readonly (keyof RequestOptions)[] = ["topic", "lane", "timeoutMs", "signal"];
+const HANDLE_KEYS: readonly (keyof HandleOptions)[] = ["concurrency", "concurrencyPerPeer"];
+const STREAM_KEYS: readonly (keyof StreamOptions)[] = ["lane", "topic", "payload", "signal"];
+/** The options of each call. */
+const KEYS = {
+  send: SEND_KEYS as readonly string[],
+  trySend: TRY_SEND_KEYS as readonly string[],
+  request: REQUEST_KEYS as readonly string[],
+  handle: HANDLE_KEYS as readonly string[],
+  openStream: STREAM_KEYS as readonly string[],
+};
+
+/** Refuses an option that the call does not have: a mistyped one would be without effect. */
+export function checkKeys(call: keyof typeof KEYS, options: object): void {
+  const known = KEYS[call];
+  for (const key in options) {
+    if (known.includes(key)) continue;
+    throw new TypeError(
+      `Cannot ${call}: there is no option ${quote(key)}; there are ${known.join(", ")}`,
+    );
+  }
+}
 
 /** The lane of a name. */
 export function checkLane(name: LaneName | undefined): Lane {

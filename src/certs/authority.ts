@@ -9,7 +9,7 @@ import "reflect-metadata";
 import * as x509 from "@peculiar/x509";
 import { readCertificate } from "../protocol/certificate.ts";
 import type { NodeNames } from "./node_names.ts";
-import { decodePem, encodePem } from "./pem.ts";
+import { decodePem, encodePem } from "../protocol/pem.ts";
 
 /** A certificate with its private key, both PEM (the key is PKCS #8). */
 export interface CertificateAndKey {

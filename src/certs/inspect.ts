@@ -13,7 +13,7 @@ import {
   useProblem,
 } from "../protocol/certificate.ts";
 import { quote } from "../protocol/text.ts";
-import { decodePem } from "./pem.ts";
+import { decodePem } from "../protocol/pem.ts";
 
 /** The outcome of {@linkcode inspectCertificate}. */
 export interface Inspection {

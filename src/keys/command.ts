@@ -12,7 +12,7 @@ import { type MadeKey, makeKeys } from "./store.ts";
 /** What `hawser keys` was told. */
 export interface KeysFlags {
   /** The folder. */
-  readonly dir: string;
+  readonly out: string;
 }
 
 const NODE_ID = /^[!-~]{1,255}$/;
@@ -20,19 +20,19 @@ const NODE_ID = /^[!-~]{1,255}$/;
 const BARE_KEY = /^[A-Za-z0-9_-]+$/;
 
 /**
- * `hawser keys [--dir DIR] NODE…`.
+ * `hawser keys [--out DIR] NODE…`.
  *
  * @throws {UsageError} Where an argument is wrong.
  * @throws {FileError} Where a file is in the way or can't be written.
  */
 export async function runKeys(
   args: readonly string[],
-  { dir }: KeysFlags,
+  { out }: KeysFlags,
   io: CommandIo,
 ): Promise<number> {
   if (args.length === 0) throw new UsageError("keys needs the id of a node, or more");
   checkNodeIds(args);
-  const made = await makeKeys(io.files, dir, args.map((nodeId) => [nodeId, trustLine(nodeId)]));
+  const made = await makeKeys(io.files, out, args.map((nodeId) => [nodeId, trustLine(nodeId)]));
   const files = made.flatMap(({ nodeId, privatePath, publicPath }) => [
     { path: privatePath, what: `private key of ${nodeId}; for that node only` },
     { path: publicPath, what: `public key of ${nodeId}, as a line of TOML` },

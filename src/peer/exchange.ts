@@ -5,10 +5,10 @@
  * @module
  */
 
-import { TransportError } from "../errors.ts";
+import { MessageTooLargeError, TransportError } from "../errors.ts";
 import type { Negotiated } from "../protocol/handshake.ts";
 import type { Backlog } from "../protocol/v3/backlog.ts";
-import { Calls } from "../protocol/v3/calls.ts";
+import { Calls, type Unconnected } from "../protocol/v3/calls.ts";
 import type { OutMessage, SessionPort } from "../protocol/v3/out_message.ts";
 import { readCodeMessage, readU32, toId } from "../protocol/v3/payloads.ts";
 import type { Received } from "../protocol/v3/receive_lane.ts";
@@ -31,7 +31,8 @@ export interface ExchangeHost {
   readonly requestTimeoutMs: number;
   /** The wall clock, milliseconds since the epoch. */
   wallClock(): number;
-  onHandlerError(nodeId: string, error: unknown): void;
+  /** A callback of the application failed; `what` names it. */
+  onHandlerError(nodeId: string, error: unknown, what: string): void;
   /** A request or a stream of a peer was refused: too many. */
   onRefused(nodeId: string): void;
 }
@@ -40,6 +41,8 @@ export interface ExchangeHost {
 export interface ExchangeLink {
   now(): number;
   session(): Session | undefined;
+  /** Why there is no connection; undefined where there is one. */
+  unconnected(): Unconnected | undefined;
   /** Deadlines may have come nearer. */
   onTimer(): void;
   /** There is room among what waits to be sent. */
@@ -66,8 +69,13 @@ export class Exchange implements SessionPort {
     this.#link = link;
     this.#maxMessageSize = host.maxMessageSize;
     const agreedSize = () => this.#maxMessageSize;
-    const onHandlerError = (error: unknown) => host.onHandlerError(nodeId, error);
-    this.#calls = new Calls(this, { peer: nodeId, onSooner: () => link.onTimer() });
+    const onHandlerError = (error: unknown, what: string) =>
+      host.onHandlerError(nodeId, error, what);
+    this.#calls = new Calls(this, {
+      peer: nodeId,
+      onSooner: () => link.onTimer(),
+      unconnected: () => link.unconnected(),
+    });
     const server = new RequestServer(host.handlers, {
       nodeId,
       get maxMessageSize() {
@@ -130,6 +138,13 @@ export class Exchange implements SessionPort {
   /** Opens a stream. */
   openStream(lane: Lane, topic: string | undefined, payload: Uint8Array): TransportStream {
     if (this.#link.session() !== undefined && !this.#streamsAgreed) throw this.#noStreams();
+    const { length } = payload;
+    if (length > this.#maxMessageSize) {
+      const most = this.#maxMessageSize;
+      const peer = this.#nodeId;
+      const text = `Cannot open a stream: it begins with ${length} bytes, ${peer} takes ${most}`;
+      throw new MessageTooLargeError(text, length, most, { peer });
+    }
     const bytes = topic === undefined ? undefined : encodeTopic(topic);
     const core = this.#streams.open(lane, topic, bytes, new Uint8Array(payload));
     return new TransportStream(this.#nodeId, core);
@@ -139,7 +154,7 @@ export class Exchange implements SessionPort {
 
   /** A session begins. */
   begin(session: Session, negotiated: Negotiated): void {
-    this.#maxMessageSize = negotiated.maxMessageSize;
+    this.#maxMessageSize = session.maxPayload;
     this.#streamsAgreed = negotiated.capabilities.has("streams");
     session.streams = this.#streams;
     this.#calls.begin(this);

@@ -424,6 +424,12 @@ export class PeerManager implements PeerHost, AcceptedHost {
       const reason = "another process with this node id is connected";
       return { code: "DUPLICATE_NODE_ID", reason };
     }
+    // Who ends a session ends its connections first. An incarnation alone proves nothing.
+    if (!verified && peer.replacesSession(negotiated)) {
+      peer.probe();
+      const reason = "a process with this node id is connected, in another session";
+      return { code: "DUPLICATE_NODE_ID", reason };
+    }
     peer.noteLife();
     const accepted = peer.drivers.filter((other) => !other.dialed && !other.retiring).length;
     if (accepted < this.options.poolSize + SPARE_CONNECTIONS) return undefined;

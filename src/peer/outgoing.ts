@@ -33,6 +33,7 @@ import { DONE, WaiterSet } from "./waiters.ts";
 export type { Fate } from "../protocol/v3/out_message.ts";
 
 const LANES = [CONTROL, NORMAL, BULK] as const;
+const NO_ACKS = "it offers no acknowledgements";
 /** Share of what may wait that bulk may fill: the rest is for what must not wait behind it. */
 const BULK_SHARE = 3 / 4;
 /** What is urgent may wait beyond the limits of all, by this share of them. */
@@ -158,20 +159,40 @@ export class Outgoing {
   /** Resolves when all that was accepted so far is acknowledged or, before version 3, written. */
   flush(signal: AbortSignal | undefined): Promise<void> {
     const session = this.#host.session();
-    if (session === undefined) {
-      this.#host.sender()?.flush();
-      return this.idle ? DONE : this.#flushes.wait(signal);
+    this.#host.sender()?.flush();
+    if (this.idle) return DONE;
+    // Before version 3 all must be written, and without `resume`: then everything is idle.
+    if (this.#host.sender() !== undefined || session?.config.resume === false) {
+      return this.#flushes.wait(signal);
     }
     // Whoever waits for room was here before.
-    if (this.#waiting.size > 0) return this.#flushes.wait(signal);
-    if (this.idle) return DONE;
     return this.#flushes.wait(signal, (waiter) => {
-      session.whenAcked((acknowledged) => {
-        if (acknowledged) waiter.resolve();
-        else waiter.reject(this.#notFlushed());
+      this.#waiting.whenPassed(() => {
+        if (this.#host.session() !== session) return waiter.reject(this.#notFlushed());
+        const reached = (acknowledged: boolean) => {
+          if (!acknowledged) waiter.reject(this.#notFlushed());
+          else if (this.#host.session()?.config.resume) waiter.resolve();
+        };
+        if (session === undefined) return this.#markBacklog(reached);
+        session.whenAcked(reached);
+        session.prompt(this.#host.now());
       });
-      session.prompt(this.#host.now());
     });
+  }
+
+  /** `reached` is told when all that waits has been acknowledged, or has ended. */
+  #markBacklog(reached: (acknowledged: boolean) => void): void {
+    const lanes = LANES.filter((lane) => this.backlog.has(lane));
+    let missing = lanes.length;
+    let all = true;
+    for (const lane of lanes) {
+      this.backlog.mark(lane, {
+        reached: (acknowledged) => {
+          all &&= acknowledged;
+          if (--missing === 0) reached(all);
+        },
+      });
+    }
   }
 
   /** Moves what waits to the connection, as far as it takes it. */
@@ -210,6 +231,26 @@ export class Outgoing {
     for (const marker of markers) marker.reached(false);
   }
 
+  /** A session begins: what waited for it and can't go into it is reported. */
+  refuseUnfit(session: Session): void {
+    const { maxPayload: most, config: { resume } } = session;
+    const peer = this.#host.nodeId;
+    const unfit = this.backlog.filter((message) =>
+      message.payload.length > most ||
+      !resume && message.kind === KIND.data && message.tracker !== undefined
+    );
+    for (const message of unfit) {
+      const { length } = message.payload;
+      const why = length > most ? `the peer takes at most ${most} bytes` : NO_ACKS;
+      const text = `Cannot reach ${peer}: ${why}`;
+      const error = length > most
+        ? new MessageTooLargeError(text, length, most, { peer })
+        : new TransportError("UnsupportedProtocol", text, { peer });
+      if (message.kind === KIND.data) this.undelivered(reportOf(message), why, "unsent", error);
+      message.tracker?.onEnded?.("unsent", error);
+    }
+  }
+
   /** Reports one message as undelivered. */
   undelivered(message: Reported, why: string, fate: Fate, cause?: TransportError): void {
     const { nodeId, traffic } = this.#host;
@@ -233,14 +274,16 @@ export class Outgoing {
     const session = this.#host.session();
     const negotiated = session === undefined ? this.#host.sender()?.negotiated : undefined;
     const peer = this.#host.nodeId;
-    const overhead = session?.config.seal?.overhead ?? 0;
-    const maxMessageSize = session === undefined
-      ? negotiated?.maxMessageSize
-      : session.config.maxMessageSize - overhead;
+    const maxMessageSize = session === undefined ? negotiated?.maxMessageSize : session.maxPayload;
     const size = payload.length;
     if (maxMessageSize !== undefined && size > maxMessageSize) {
       const text = `Cannot send: the message has ${size} bytes, the peer takes ${maxMessageSize}`;
       throw new MessageTooLargeError(text, size, maxMessageSize, { peer });
+    }
+    if (session?.config.resume === false && tracker !== undefined) {
+      throw new TransportError("UnsupportedProtocol", `Cannot send to ${peer}: ${NO_ACKS}`, {
+        peer,
+      });
     }
     if (negotiated === undefined) return;
     const { version } = negotiated;
@@ -271,6 +314,7 @@ export class Outgoing {
   }
 
   #take(payload: Uint8Array, plan: SendPlan): Refusal | undefined {
+    this.#check(payload, plan);
     const refusal = this.#noRoom(payload, plan.lane);
     if (refusal === undefined) this.#put(payload, plan);
     return refusal;
@@ -400,18 +444,21 @@ export class Outgoing {
   }
 
   #makeRoom(payload: Uint8Array, plan: SendPlan): void {
-    while (this.#noRoom(payload, plan.lane) !== undefined) {
+    const dropped: OutMessage[] = [];
+    let room = this.#noRoom(payload, plan.lane) === undefined;
+    while (!room) {
+      // Undefined: everything that waits is in the connection already, and can't be taken back.
       const oldest = this.#dropOldest(plan);
-      if (oldest === undefined) {
-        // Everything that waits is in the connection already: it can't be taken back.
-        this.#drop(reportOf(toMessage(payload, plan)));
-        plan.tracker?.onEnded?.("unsent");
-        return;
-      }
-      this.#drop(reportOf(oldest));
-      oldest.tracker?.onEnded?.("unsent");
+      dropped.push(oldest ?? toMessage(payload, plan));
+      if (oldest === undefined) break;
+      room = this.#noRoom(payload, plan.lane) === undefined;
     }
-    this.#put(payload, plan);
+    if (room) this.#put(payload, plan);
+    // Whoever is told may send at once: it must not take the room that was just made.
+    for (const message of dropped) {
+      this.#drop(reportOf(message));
+      message.tracker?.onEnded?.("unsent");
+    }
   }
 
   /** The oldest of its own lane, or of the least urgent one, but never one that is more urgent than the new one. */

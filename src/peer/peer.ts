@@ -99,6 +99,8 @@ export class Peer implements DriverOwner, PoolOwner {
   #cancelRateTimer: (() => void) | undefined;
   #cancelAbsence: (() => void) | undefined;
   #failure: TransportError | undefined;
+  /** Why there is no connection, as far as is known. */
+  #lastFailure: TransportError | undefined;
   #timerAt = Infinity;
   #cancelTimer: (() => void) | undefined;
   #cancelResume: (() => void) | undefined;
@@ -146,6 +148,7 @@ export class Peer implements DriverOwner, PoolOwner {
     this.exchange = new Exchange(this.nodeId, this.#outgoing.backlog, host.exchange, {
       now: () => environment.now(),
       session: () => this.#session.current,
+      unconnected: () => this.connectionCount > 0 ? undefined : { error: this.#lastFailure },
       onTimer: () => this.#arm(),
       onFreed: () => this.#outgoing.admit(),
     });
@@ -173,6 +176,7 @@ export class Peer implements DriverOwner, PoolOwner {
       onBegin: (session, negotiated) => {
         this.signs ||= negotiated.capabilities.has("signed");
         this.exchange.begin(session, negotiated);
+        this.#outgoing.refuseUnfit(session);
       },
       onEnd: (session, ended, error) => {
         this.#cancelResume?.();
@@ -372,6 +376,11 @@ export class Peer implements DriverOwner, PoolOwner {
     return this.#session.judge(negotiated, verified);
   }
 
+  /** Whether a hello would end the session that there is. */
+  replacesSession(negotiated: Negotiated): boolean {
+    return this.#session.replacedBy(negotiated);
+  }
+
   /** Asks every connection for a sign of life: somebody says that they are gone. */
   probe(): void {
     const now = this.now();
@@ -393,10 +402,22 @@ export class Peer implements DriverOwner, PoolOwner {
     }
     try {
       this.#session.join(driver);
+      this.#closeOrphans();
       return true;
     } catch (error) {
       driver.close(error as TransportError);
       return false;
+    }
+  }
+
+  /** Connections of a session that has ended would swallow what comes on them. */
+  #closeOrphans(): void {
+    for (const driver of this.#pool.drivers) {
+      const { channel, retiring } = driver;
+      if (channel?.resume && channel.session === undefined && !retiring) {
+        const text = `Cannot go on with the connection to ${this.nodeId}: its session has ended`;
+        driver.close(new TransportError("ConnectionClosed", text, { peer: this.nodeId }));
+      }
     }
   }
 
@@ -494,7 +515,7 @@ export class Peer implements DriverOwner, PoolOwner {
     if (this.#wasUp) this.traffic.reconnections++;
     this.#wasUp = true;
     this.#state = "active";
-    this.#failure = undefined;
+    this.#failure = this.#lastFailure = undefined;
     this.#connects.resolveAll();
     this.#host.onUp(this);
     this.#setHealth();
@@ -502,6 +523,7 @@ export class Peer implements DriverOwner, PoolOwner {
 
   /** @ignore */
   onDown(error: TransportError | undefined, returning: boolean): void {
+    this.#lastFailure = error;
     this.#setHealth();
     if (this.#state !== "active") return;
     this.#state = "reconnecting";
@@ -511,6 +533,7 @@ export class Peer implements DriverOwner, PoolOwner {
 
   /** @ignore */
   onAttemptFailed(error: TransportError, final: boolean): void {
+    this.#lastFailure = error;
     this.#connects.rejectAll(error);
     if (!final) {
       if (this.#state === "connecting") this.#state = "reconnecting";
@@ -659,14 +682,16 @@ export class Peer implements DriverOwner, PoolOwner {
 
   /** @ignore */
   onPeerEnd(driver: Driver): void {
-    this.#pool.peerEnded(driver);
+    this.#pool.peerEnded(driver, this.#unannounced(driver));
   }
 
   /** @ignore */
-  onClosed(driver: Driver, error: TransportError | undefined): void {
+  onClosed(driver: Driver, failure: TransportError | undefined): void {
+    const error = failure ?? (driver.retiring ? undefined : this.#unannounced(driver));
     this.#moveCounters(driver);
     this.#suspects.delete(driver);
     this.#session.leave(driver);
+    this.#closeOrphans();
     if (driver.hasRemains) this.#remains.add(driver);
     const why = error?.message ?? "the connection was closed";
     const { unsent, unknown } = driver.takeUndelivered(error === undefined);
@@ -687,6 +712,14 @@ export class Peer implements DriverOwner, PoolOwner {
     this.#setHealth();
     this.#outgoing.checkFlushed();
     this.#host.onQuiet(this);
+  }
+
+  /** Who ends a connection of version 3 in order says so before: otherwise its process has died. */
+  #unannounced({ channel }: Driver): TransportError | undefined {
+    if (channel === undefined || channel.draining || channel.goaway !== undefined) return undefined;
+    const { nodeId: peer } = this;
+    const text = `Cannot go on with the connection: ${peer} ended it without a word`;
+    return new TransportError("ConnectionClosed", text, { peer });
   }
 
   /** The handler works on a message of this peer: the next one waits. */

@@ -22,6 +22,8 @@ import type { Driver } from "./driver.ts";
 /** A probe of the other connections when a new one comes: the peer may have lost them. */
 export const PROBE_MS = 2_000;
 const SESSION_ID_BYTES = 16;
+/** Names of a session that are remembered: a peer may make up as many as it likes. */
+const MAX_NAMES = 64;
 const NOTHING = [0, 0, 0] as const;
 
 /** What a session needs of the peer around it. */
@@ -129,6 +131,12 @@ export class PeerSession {
     return { code: "AUTH_FAILED", reason: "the session is another one" };
   }
 
+  /** Whether a hello of the process that we know would end the session. */
+  replacedBy(negotiated: Negotiated): boolean {
+    return this.#session !== undefined && negotiated.incarnation === this.#other.incarnation &&
+      this.#matching(negotiated) === undefined;
+  }
+
   /** What our welcome says; nothing changes by it. */
   offer(negotiated: Negotiated): { offer: SessionOffer; generation: number } {
     const session = this.#matching(negotiated);
@@ -159,7 +167,7 @@ export class PeerSession {
     // A hello does not say which process it means: under another name, it may be one before us.
     const { claim } = negotiated;
     const sure = driver.dialed || claim !== undefined && this.#ownIds.has(claim.id);
-    this.#ids.add(offer.id);
+    if (this.#ids.size < MAX_NAMES) this.#ids.add(offer.id);
     if (!offer.resumed) this.#ownIds.add(offer.id);
     if (driver.dialed || claim !== undefined) this.#claimId = offer.id;
     else this.#claimId ??= offer.id;

@@ -217,15 +217,16 @@ export class Pool implements SlotOwner, UpkeepHost {
     for (const driver of this.drivers) driver.close(error);
   }
 
-  /** The peer ends one of its connections in order. */
-  peerEnded(driver: Driver): void {
+  /** The peer ends one of its connections; `error` where that is not in order. */
+  peerEnded(driver: Driver, error?: TransportError): void {
     const member = this.#active.find((other) => other.driver === driver);
     if (member === undefined) return;
     this.#full = false;
     // Our side ends too; what we send next leaves on another connection, which the peer
     // does not read before it has seen our end of this one.
-    this.#retire(member, "the peer ended the connection", false);
-    member.slot?.lost(undefined);
+    const reason = error?.message ?? "the peer ended the connection";
+    this.#retire(member, reason, false, GOAWAY.idle, error);
+    member.slot?.lost(error);
   }
 
   /** A connection is gone. */
@@ -414,6 +415,7 @@ export class Pool implements SlotOwner, UpkeepHost {
     reason: string,
     byUs: boolean,
     code: GoawayCode = GOAWAY.idle,
+    error?: TransportError,
   ): void {
     const index = this.#active.indexOf(member);
     if (index >= 0) this.#active.splice(index, 1);
@@ -431,7 +433,7 @@ export class Pool implements SlotOwner, UpkeepHost {
     member.driver.end(this.#owner.settings.retireMs, code, reason);
     this.#choose();
     this.#upkeep.arm();
-    if (this.size === 0) this.#owner.onDown(undefined, this.returning);
+    if (this.size === 0) this.#owner.onDown(error, this.returning);
   }
 
   #retired(member: Member, error: TransportError | undefined): void {

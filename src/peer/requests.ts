@@ -8,6 +8,7 @@ import { MessageTooLargeError, RemoteError, TransportError } from "../errors.ts"
 import type { Call, CallHandle, Calls } from "../protocol/v3/calls.ts";
 import { isCode } from "../protocol/v3/call_messages.ts";
 import type { CancelReason, ServedRequest, ServedSink } from "../protocol/v3/served.ts";
+import { quote } from "../protocol/text.ts";
 import { encodeTopic } from "../protocol/v3/topic.ts";
 import { type Lane, LANE_NAMES, type LaneName } from "../protocol/v3/types.ts";
 
@@ -46,9 +47,9 @@ export interface RequestHost {
 }
 
 /**
- * Makes a request; the payload is copied. Rejects with a `RemoteError`, a `RequestLostError`,
- * "Timeout", "Backpressure", the signal's reason, or a `TypeError` or `RangeError` where an
- * argument is wrong.
+ * Makes a request; the payload is copied. Rejects with a `RemoteError`, a `RequestLostError`
+ * (whose code is "Timeout" at the deadline), "Backpressure", the signal's reason, or a `TypeError`
+ * or `RangeError` where an argument is wrong.
  */
 export function request(
   host: RequestHost,
@@ -212,6 +213,11 @@ export function failureOf(error: unknown): { readonly code: string; readonly mes
   return { code: "HANDLER_FAILED", message: "the handler failed" };
 }
 
+/** How a warning names a handler: `the request handler of "get"`. */
+export function handlerName(kind: "request" | "stream", topic: string | undefined): string {
+  return `the ${kind} handler ${topic === undefined ? "without a topic" : `of ${quote(topic)}`}`;
+}
+
 interface Registration {
   readonly handler: RequestHandler;
   readonly concurrency: number;
@@ -269,8 +275,8 @@ export interface ServerHost {
   now(): number;
   /** The wall clock, milliseconds since the epoch. */
   epochNow(): number;
-  /** A handler threw, rejected, or gave what can't be sent. */
-  onHandlerError(error: unknown): void;
+  /** A handler threw, rejected, or gave what can't be sent; `what` names it. */
+  onHandlerError(error: unknown, what: string): void;
   /** A request was refused: too many are running. */
   onRefused(): void;
   /** The peer may be given requests again. */
@@ -363,7 +369,8 @@ export class RequestServer implements ServedSink {
     const { code, message } = failureOf(error);
     const told = served.fail(code, message);
     // Whoever was told to stop may stop by throwing; a HandlerError is an answer.
-    if (told && !(error instanceof HandlerError)) this.#host.onHandlerError(error);
+    if (!told || error instanceof HandlerError) return;
+    this.#host.onHandlerError(error, handlerName("request", served.topic));
   }
 }
 

@@ -5,6 +5,7 @@
  */
 
 import { BackpressureError, type TransportError } from "../errors.ts";
+import { Fifo } from "../protocol/fifo.ts";
 import type { Tracker } from "../protocol/v3/out_message.ts";
 import { BULK, type Lane, NORMAL } from "../protocol/v3/types.ts";
 
@@ -28,13 +29,20 @@ interface Waiter {
   readonly detach: () => void;
 }
 
+interface Mark {
+  readonly number: number;
+  readonly passed: () => void;
+}
+
 /** Why a message is not taken: its lane has its share, or there is no room at all. */
 export type Refusal = "lane" | "total";
 
 /** Senders in the order of coming; one that gives up leaves at once, with its payload. */
 export class WaitingSends {
   readonly #lanes = [new Set<Waiter>(), new Set<Waiter>(), new Set<Waiter>()] as const;
+  readonly #marks = new Fifo<Mark>();
   #lastNumber = 0;
+  #admitting = false;
 
   /** How many wait. */
   get size(): number {
@@ -63,6 +71,7 @@ export class WaitingSends {
       const onAbort = () => {
         waiters.delete(waiter);
         reject(signal?.reason);
+        this.#tellPassed();
       };
       const detach = () => signal?.removeEventListener("abort", onAbort);
       const number = ++this.#lastNumber;
@@ -77,18 +86,44 @@ export class WaitingSends {
    * for its lane holds back its lane; who is refused altogether holds back all but what is urgent.
    */
   admit(take: (payload: Uint8Array, plan: SendPlan) => Refusal | undefined): void {
+    // Taking one can make room for the next: whoever is being taken must not be offered again.
+    if (this.#admitting) return;
+    this.#admitting = true;
     const open = [true, true, true];
     for (let next = this.#next(open); next !== undefined; next = this.#next(open)) {
       const { lane } = next.plan;
-      const refusal = take(next.payload, next.plan);
-      if (refusal !== undefined) {
-        open[lane] = false;
-        if (refusal === "total") open[NORMAL] = open[BULK] = false;
-        continue;
+      let failure: unknown;
+      try {
+        const refusal = take(next.payload, next.plan);
+        if (refusal !== undefined) {
+          open[lane] = false;
+          if (refusal === "total") open[NORMAL] = open[BULK] = false;
+          continue;
+        }
+      } catch (error) {
+        failure = error;
       }
       this.#lanes[lane].delete(next);
       next.detach();
-      next.resolve();
+      if (failure === undefined) next.resolve();
+      else next.reject(failure);
+    }
+    this.#admitting = false;
+    this.#tellPassed();
+  }
+
+  /** Calls `passed` once everybody who waits now does not any more. Forgotten by `fail`. */
+  whenPassed(passed: () => void): void {
+    if (this.size === 0) return passed();
+    this.#marks.push({ number: this.#lastNumber, passed });
+  }
+
+  #tellPassed(): void {
+    const oldest = Math.min(...this.#lanes.map((waiters) => first(waiters)?.number ?? Infinity));
+    for (let mark = this.#marks.peek(); mark !== undefined; mark = this.#marks.peek()) {
+      if (mark.number >= oldest) return;
+      this.#marks.shift();
+      mark.passed();
     }
   }
 
@@ -101,6 +136,7 @@ export class WaitingSends {
       }
       waiters.clear();
     }
+    while (this.#marks.shift() !== undefined);
   }
 
   /** The urgent ones first, then who came first. */

@@ -6,7 +6,7 @@
 
 import type { StreamCore } from "../protocol/v3/stream_core.ts";
 import { encodeTopic } from "../protocol/v3/topic.ts";
-import { failureOf, HandlerError } from "./requests.ts";
+import { failureOf, HandlerError, handlerName } from "./requests.ts";
 import { TransportStream } from "./web_stream.ts";
 
 /**
@@ -18,8 +18,8 @@ export type StreamHandler = (stream: TransportStream) => void | Promise<void>;
 /** What taking streams needs of a peer. */
 export interface StreamHost {
   readonly nodeId: string;
-  /** A handler threw or rejected. */
-  onHandlerError(error: unknown): void;
+  /** A handler threw or rejected; `what` names it. */
+  onHandlerError(error: unknown, what: string): void;
 }
 
 /** The handlers of an endpoint, by topic. */
@@ -55,13 +55,18 @@ export class StreamHandlers {
     const failed = (error: unknown) => {
       const { code, message } = failureOf(error);
       // A stream that is over fails the handler that still used it: that is no news.
-      if (core.error === undefined && !(error instanceof HandlerError)) host.onHandlerError(error);
+      if (core.error === undefined && !(error instanceof HandlerError)) {
+        host.onHandlerError(error, handlerName("stream", core.topic));
+      }
       core.reset(code, message);
     };
     const release = () => core.release();
     const settled = () => void stream.closed.then(release, release);
     try {
-      Promise.resolve(handler(stream)).catch(failed).then(settled);
+      const done: unknown = handler(stream);
+      // Whoever keeps the stream for later returns no promise.
+      if (done instanceof Promise) done.catch(failed).then(() => stream.leave()).then(settled);
+      else settled();
     } catch (error) {
       failed(error);
       settled();

@@ -41,6 +41,7 @@ export class TransportStream {
    */
   readonly closed: Promise<void>;
   readonly #core: StreamCore;
+  readonly #reading: Reading;
 
   /** Wraps a stream; only the endpoint does. */
   constructor(nodeId: string, core: StreamCore) {
@@ -51,6 +52,7 @@ export class TransportStream {
     this.#core = core;
     const life = new Life();
     const reading = new Reading(core, life);
+    this.#reading = reading;
     const writing = new Writing(core, life);
     this.readable = reading.stream;
     this.writable = writing.stream;
@@ -58,6 +60,15 @@ export class TransportStream {
     core.attach(new Ears(reading, writing, life));
     if (core.error === undefined) reading.advance();
     else life.fail(core.error);
+  }
+
+  /**
+   * Its handler is done: what nobody reads is thrown away.
+   *
+   * @ignore
+   */
+  leave(): void {
+    this.#reading.leave();
   }
 
   /**
@@ -142,6 +153,7 @@ class Reading {
   /** Somebody waits for bytes. */
   #asked: (() => void) | undefined;
   #over = false;
+  #left = false;
 
   constructor(core: StreamCore, life: Life) {
     this.#core = core;
@@ -168,9 +180,16 @@ class Reading {
     this.#core.reset("CANCELLED", "the reader cancelled");
   }
 
+  /** Nobody is going to read, unless somebody does already. */
+  leave(): void {
+    this.#left = !this.stream.locked;
+    this.advance();
+  }
+
   /** There may be bytes, or the end. */
   advance(): void {
     if (this.#over) return;
+    if (this.#left) { while (this.#core.read().length > 0); }
     if (this.#asked === undefined) return this.#endIfDrained();
     if (this.#give()) this.#answer();
   }

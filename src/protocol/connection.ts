@@ -332,7 +332,8 @@ export class Connection {
     if (this.#phase === "failed") return;
     if (this.#phase === "handshake") {
       const stage = this.#config.role === "dialer"
-        ? "the listener closed the connection before it answered; it may have refused our certificate"
+        ? "the listener closed the connection before it answered; it may have refused our " +
+          "certificate, or expect TLS"
         : "the dialer closed the connection before its part of the handshake was complete";
       const { expectNodeId: peer } = this.#config;
       const message = `Cannot complete the handshake: ${stage}`;

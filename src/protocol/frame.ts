@@ -16,6 +16,8 @@ const MAX_SPARE_BYTES = 66_560;
 /** Slots of the queue that may be spent before the array is cut; keeps the cost per chunk constant. */
 const MIN_SPENT_SLOTS = 32;
 const NO_BYTES: Uint8Array = new Uint8Array(0);
+/** How a TLS record begins that a side sends first: an alert or a handshake, of a version 3.x. */
+const TLS_RECORDS: ReadonlySet<number> = new Set([0x1503, 0x1603]);
 
 /**
  * Puts the four length bytes before a body. The body is copied.
@@ -81,6 +83,8 @@ export class FrameDecoder {
   #queueHead = 0;
   #bufferedBytes = 0;
   #headerBytes = 0;
+  /** Whether no frame has been whole yet. */
+  #first = true;
   /** The length of the frame under way; its bytes are shifted in, which shifts the last one out. */
   #frameBytes = 0;
   /** The body under way where it spans chunks; its first `#assembledBytes` are filled. */
@@ -152,7 +156,7 @@ export class FrameDecoder {
    * The body of the next frame, never empty; undefined until it has arrived as a whole.
    *
    * @throws {TransportError} `InvalidFrame` for a length of 0 or above the limit, as soon as the
-   * four length bytes are there. What was buffered is dropped, and every later call throws the
+   * four length bytes are there; where the first of them begin a TLS record, it says so. What was buffered is dropped, and every later call throws the
    * same error.
    */
   next(): Uint8Array | undefined {
@@ -202,10 +206,9 @@ export class FrameDecoder {
   #judgeLength(): void {
     const length = this.#frameBytes;
     if (length !== 0 && length <= this.#maxFrameBytes) return;
-    const problem = length === 0
-      ? "its length is 0"
-      : `its length is ${length} bytes, the limit ${this.#maxFrameBytes}`;
-    this.#failure = new TransportError("InvalidFrame", `Cannot read a frame: ${problem}`);
+    this.#failure = this.#first && TLS_RECORDS.has(length >>> 16)
+      ? speaksTls()
+      : wrongLength(length, this.#maxFrameBytes);
     this.#chunk = NO_BYTES;
     this.#offset = 0;
     this.#queue = [];
@@ -257,6 +260,7 @@ export class FrameDecoder {
   }
 
   #endFrame(length: number): void {
+    this.#first = false;
     this.#bufferedBytes -= HEADER_BYTES + length;
     this.#headerBytes = 0;
   }
@@ -283,6 +287,20 @@ export class FrameDecoder {
 
 function readLength(bytes: Uint8Array, at: number): number {
   return (bytes[at]! << 24 | bytes[at + 1]! << 16 | bytes[at + 2]! << 8 | bytes[at + 3]!) >>> 0;
+}
+
+function wrongLength(length: number, limit: number): TransportError {
+  const problem = length === 0
+    ? "its length is 0"
+    : `its length is ${length} bytes, the limit ${limit}`;
+  return new TransportError("InvalidFrame", `Cannot read a frame: ${problem}`);
+}
+
+function speaksTls(): TransportError {
+  const text = "Cannot read a frame: the other side speaks TLS, and this one does not";
+  return new TransportError("InvalidFrame", text, {
+    recovery: "configure tls on both sides or on neither; check what runs there",
+  });
 }
 
 function checkLimit(value: number): number {

@@ -30,6 +30,7 @@ export const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   "errors.ts": [],
   "show_value.ts": ["protocol/text.ts"],
   "stats.ts": ["errors.ts"],
+  "metrics.ts": ["peer_info.ts", "show_value.ts", "stats.ts"],
   "options.ts": ["runtime/environment.ts"],
   "own_keys.ts": [
     ...["envelope.ts", "errors.ts", "options.ts", "resolve_keys.ts", "protocol/", "runtime/"],

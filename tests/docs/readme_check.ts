@@ -35,8 +35,10 @@ function checkOptions(page: string): void {
   const known = new Set([...options, "peers", ...leaves(DEFAULT_OPTIONS, "")]);
   // Its options are rows of their own.
   known.delete("identity");
-  assert.deepEqual([...rows.keys()].toSorted(), [...known].toSorted(), "the options of the README");
+  // All of them are in the reference, which a check of its own holds complete.
+  assert.ok(page.includes("(docs/configuration.md#reference)"), "the link to the reference");
   for (const [option, standard] of rows) {
+    assert.ok(known.has(option), `${option} is an option`);
     assert.equal(standard, shownDefault(option), `default of ${option}`);
   }
 }

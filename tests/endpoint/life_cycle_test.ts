@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import type { Endpoint } from "../../mod.ts";
+import { type Endpoint, TransportError } from "../../mod.ts";
 import { bytes, inbox, inCluster, watchStates } from "../support/cluster.ts";
 
 const names = (endpoint: Endpoint, types: ("peerup" | "peerdown")[]): string[] => {
@@ -305,6 +305,60 @@ describe("a silent connection", () => {
       assert.equal(b.poolStats("a").active, 2);
     }),
   );
+});
+
+describe("peerdown", () => {
+  const downs = (endpoint: Endpoint): unknown[] => {
+    const errors: unknown[] = [];
+    endpoint.addEventListener("peerdown", ({ detail }) => errors.push(detail.error));
+    return errors;
+  };
+
+  for (const dialer of ["a", "b"]) {
+    for (const how of ["end", "close"] as const) {
+      it(
+        `has an error where the links of a process ${how} without a word; ${dialer} dialed`,
+        inCluster(async (cluster) => {
+          const nodes = { a: await cluster.start("a"), b: await cluster.start("b") };
+          const other = dialer === "a" ? "b" : "a";
+          await cluster.connect(nodes[dialer as "a" | "b"], other);
+          await cluster.pooled(nodes.a, nodes.b, 2);
+          const errors = downs(nodes.a);
+          const isOfB = dialer === "a"
+            ? (address: string) => address === cluster.address("b")
+            : (address: string) => address !== cluster.address("a");
+          for (const link of [...cluster.network.links]) {
+            if (isOfB(link.info.localAddress)) link[how]();
+          }
+          await cluster.environment.advance(3);
+          assert.equal(errors.length, 1);
+          const [error] = errors;
+          assert.ok(error instanceof TransportError, String(error));
+          assert.deepEqual([error.code, error.peer], ["ConnectionClosed", "b"]);
+          assert.match(error.message, /b ended it without a word/);
+        }),
+      );
+    }
+  }
+
+  for (const maxProtocolVersion of [2, 3]) {
+    for (const how of ["disconnect", "close"] as const) {
+      it(
+        `has none where a peer of version ${maxProtocolVersion} ends by ${how}`,
+        inCluster(async (cluster) => {
+          const { environment } = cluster;
+          const a = await cluster.start("a", { maxProtocolVersion });
+          const b = await cluster.start("b");
+          await cluster.connect(a, "b");
+          await cluster.pooled(a, b, 2);
+          const errors = downs(a);
+          await environment.run(how === "close" ? b.close() : b.disconnect("a"));
+          await environment.advance(5);
+          assert.deepEqual(errors, [undefined]);
+        }),
+      );
+    }
+  }
 });
 
 describe("a node whose application takes nothing for a long time", () => {

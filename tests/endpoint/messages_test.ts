@@ -366,9 +366,78 @@ describe("backpressure", () => {
       assert.equal(seen, 3);
       assert.equal(b.stats().handlerErrors, 2);
       assert.deepEqual(warnings, [
-        'An application callback failed: "thrown"',
-        'An application callback failed: "rejected"',
+        'An application callback failed: the message handler: "thrown"',
+        'An application callback failed: the message handler: "rejected"',
       ]);
+    }),
+  );
+});
+
+describe("the warning of a callback that failed", () => {
+  it(
+    "names the callback",
+    inCluster(async (cluster) => {
+      const broken = { encode: (x: Uint8Array) => x, decode: () => fail("codec") };
+      const fail = (why: string): never => {
+        throw new Error(why);
+      };
+      const a = await cluster.start("a");
+      const b = await cluster.start("b");
+      const c = await cluster.start("c", { codec: broken });
+      const warnings: string[] = [];
+      const prefix = "An application callback failed: ";
+      for (const endpoint of [b, c]) {
+        endpoint.addEventListener("warning", ({ detail }) => {
+          warnings.push(detail.message.replace(prefix, ""));
+        });
+      }
+      b.addEventListener("peerup", () => fail("one"));
+      b.addEventListener("statechange", { handleEvent: () => Promise.reject(new Error("two")) });
+      const { environment } = cluster;
+      await cluster.connect(a, "b");
+      await cluster.pooled(a, b, 2);
+      assert.deepEqual([...new Set(warnings.splice(0))].toSorted(), [
+        'the listener of "peerup": "one"',
+        'the listener of "statechange": "two"',
+      ]);
+      b.handle("get", () => fail("three"));
+      b.handle(undefined, () => fail("four"));
+      b.onStream("log", () => fail("five"));
+      for (const options of [{ topic: "get" }, {}]) {
+        await assert.rejects(environment.run(a.request("b", bytes("x"), options)));
+      }
+      const stream = await a.openStream("b", { topic: "log" });
+      await assert.rejects(environment.run(stream.closed));
+      await cluster.connect(a, "c");
+      await a.send("c", bytes("x"));
+      await environment.advance(10);
+      assert.equal(c.tryReceive(), undefined);
+      assert.deepEqual(warnings.filter((warning) => !warning.includes("statechange")), [
+        'the request handler of "get": "three"',
+        'the request handler without a topic: "four"',
+        'the stream handler of "log": "five"',
+        'the codec\'s decode: "codec"',
+      ]);
+    }),
+  );
+});
+
+describe("options that a call does not have", () => {
+  it(
+    "are refused by name",
+    inCluster(async (cluster) => {
+      const a = await cluster.start("a");
+      await cluster.start("b");
+      await cluster.connect(a, "b");
+      const wrong = { lane: "bulk", timeout: 5 } as object;
+      const refused =
+        /^TypeError: Cannot send: there is no option "timeout"; there are lane, topic/;
+      await assert.rejects(a.send("b", bytes("x"), wrong), refused);
+      await assert.rejects(a.broadcast(bytes("x"), wrong), refused);
+      const acknowledged = { acknowledged: true, ack: true } as object;
+      await assert.rejects(a.send("b", bytes("x"), acknowledged), /"ack"/);
+      assert.throws(() => a.trySend("b", bytes("x"), { whenFull: "wait" } as object), /"whenFull"/);
+      assert.equal(a.stats().pendingMessages, 0);
     }),
   );
 });

@@ -168,8 +168,60 @@ describe("a request", () => {
       await assert.rejects(ask({ lane: "fast" }), TypeError);
       for (const topic of ["", "x".repeat(256)]) await assert.rejects(ask({ topic }), RangeError);
       for (const timeoutMs of [0, -1, NaN]) await assert.rejects(ask({ timeoutMs }), RangeError);
+      await assert.rejects(ask({ timeout: 5 }), /^TypeError: Cannot request:.* option "timeout";/);
+      const concurrency = { concurency: 5 } as object;
+      assert.throws(() => a.handle("get", () => bytes(""), concurrency), /"concurency"/);
+      const stream = { window: 5 } as object;
+      await assert.rejects(a.openStream("b", stream), /^TypeError: .*"window"; there are lane/);
       const reason = new Error("enough");
       await assert.rejects(ask({ signal: AbortSignal.abort(reason) }), (e) => e === reason);
+    }),
+  );
+});
+
+describe("a request to a peer that can't be reached", () => {
+  const ask = (a: Endpoint) => watch(a.request("b", bytes("x"), { topic: "get", timeoutMs: 400 }));
+  const check = ({ error }: { error: unknown }, cause: RegExp) => {
+    assert.ok(error instanceof RequestLostError, String(error));
+    assert.equal(
+      error.message,
+      'Cannot complete the request "get": b was not connected within 400 ms',
+    );
+    assert.deepEqual([error.code, error.outcome, error.retryable], ["Timeout", "not-run", true]);
+    assert.match(String((error.cause as Error).message), cause);
+  };
+
+  it(
+    "and never was says so at its deadline, and why",
+    inCluster(async (cluster) => {
+      const peers = [{ nodeId: "b", address: cluster.address("b") }];
+      const a = await cluster.start("a", { peers });
+      const asked = ask(a);
+      await cluster.environment.advance(400);
+      check(asked, /Cannot connect to memory:.*refused/);
+    }),
+  );
+
+  it(
+    "any more says the same; what was sent before may have run",
+    inCluster(async (cluster) => {
+      const [a, b] = await pair(cluster);
+      const { environment, network } = cluster;
+      const held = new Held();
+      b.handle("get", held.handler);
+      const before = ask(a);
+      await environment.advance(5);
+      assert.equal(held.requests.length, 1);
+      network.refusing.add(cluster.address("b"));
+      network.reset(cluster.address("b"));
+      await environment.advance(5);
+      const after = ask(a);
+      await environment.advance(400);
+      check(after, /refused/);
+      assert.ok(before.error instanceof RequestLostError);
+      assert.equal(before.error.outcome, "may-have-run");
+      assert.match(before.error.message, /b did not answer within 400 ms/);
+      held.answer();
     }),
   );
 });

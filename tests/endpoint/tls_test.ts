@@ -25,6 +25,11 @@ async function strict(
   };
 }
 
+/** The same with a certificate that may be anybody's: who verifies names checks its own, too. */
+function lenient(config: EndpointConfig): EndpointConfig {
+  return { ...config, security: "permissive", tls: { ...config.tls, nodeIdVerification: "None" } };
+}
+
 interface Pair {
   readonly listener: Endpoint;
   readonly dialer: Endpoint;
@@ -118,7 +123,7 @@ describe("strict mode", () => {
 
   it("refuses a listener whose certificate is another node's, before a byte is sent", async () => {
     const ca = await TestCa.create();
-    const listens = await strict(ca, "node1", await ca.issue("node3"));
+    const listens = lenient(await strict(ca, "node1", await ca.issue("node3")));
     await withPair(listens, await strict(ca, "node2"), async ({ dial, listener, dialer }) => {
       const error = await dial().catch((e) => e);
       assert.ok(error instanceof TransportError);
@@ -131,7 +136,7 @@ describe("strict mode", () => {
 
   it("refuses a dialer that says it is another node, with a reason on both sides", async () => {
     const ca = await TestCa.create();
-    const dials = await strict(ca, "node2", await ca.issue("node3"));
+    const dials = lenient(await strict(ca, "node2", await ca.issue("node3")));
     await withPair(await strict(ca, "node1"), dials, async ({ dial, listener }) => {
       const warned = nextWarning(listener);
       await assert.rejects(dial(), { code: "HandshakeFailed", rejectCode: "AUTH_FAILED" });
@@ -146,6 +151,28 @@ describe("strict mode", () => {
     await withPair(await strict(ca, "node1"), await strict(ca, "node2"), async ({ dial }) => {
       await assert.rejects(dial("node9"), { code: "IdentityMismatch", peer: "node9" });
     });
+  });
+
+  for (const nodeIdVerification of ["CommonName", "SubjectAltName"] as const) {
+    it(`does not start with another node's certificate, by ${nodeIdVerification}`, async () => {
+      const ca = await TestCa.create();
+      const config = await strict(ca, "node1", await ca.issue("node3"));
+      const endpoint = new Endpoint({ ...config, tls: { ...config.tls, nodeIdVerification } });
+      const error = await endpoint.start().catch((e) => e);
+      assert.ok(error instanceof TransportError);
+      assert.equal(error.code, "IdentityMismatch");
+      assert.match(error.message, /^Cannot start as "node1": its certificate /);
+      assert.match(error.recovery, /its own node id/);
+      await endpoint.close();
+    });
+  }
+
+  it("starts with a chain that begins with its own certificate", async () => {
+    const ca = await TestCa.create();
+    const { cert, key } = await ca.issue("node1");
+    const endpoint = new Endpoint(await strict(ca, "node1", { cert: cert + ca.ca, key }));
+    await endpoint.start();
+    await endpoint.close();
   });
 
   const past = new Date(Date.now() - 86_400_000);
@@ -174,7 +201,8 @@ describe("strict mode", () => {
     for (const side of sides) {
       it(`refuses a ${side}'s certificate ${what}`, async () => {
         const ca = await TestCa.create();
-        const evil = await strict(ca, "evil", await issue(ca));
+        const own = await strict(ca, "evil", await issue(ca));
+        const evil = what === "with two common names" ? lenient(own) : own;
         const good = await strict(ca, "good");
         const [listens, dials] = side === "listener" ? [evil, good] : [good, evil];
         await withPair(listens, dials, async ({ dial, listener, dialer }) => {
@@ -307,6 +335,30 @@ describe("permissive mode", () => {
     const dials: EndpointConfig = { nodeId: "node2", security: "permissive", tls: { ca: ca.ca } };
     await withPair(listens, dials, async ({ dial }) => {
       await assert.rejects(dial(), { code: "HandshakeFailed" });
+    });
+  });
+});
+
+describe("TLS on one side only", () => {
+  const plain: EndpointConfig = { nodeId: "plain", security: "development" };
+
+  it("is named to a dialer without it", async () => {
+    const ca = await TestCa.create();
+    await withPair(await strict(ca, "node1"), plain, async ({ dial }) => {
+      const error = await dial().catch((e) => e);
+      assert.ok(error instanceof TransportError);
+      assert.match(error.message, /speaks TLS|closed the connection before it answered/);
+    });
+  });
+
+  it("is named by a listener without it", async () => {
+    const ca = await TestCa.create();
+    await withPair(plain, await strict(ca, "node1"), async ({ dial, listener }) => {
+      const warned = nextWarning(listener);
+      await assert.rejects(dial(), TransportError);
+      const { code, message } = await warned;
+      assert.equal(code, "InvalidFrame");
+      assert.match(message, /the other side speaks TLS/);
     });
   });
 });

@@ -244,6 +244,7 @@ class Side implements ConnectionSink {
     }, {
       now: () => 0,
       session: () => this.#session,
+      unconnected: () => undefined,
       onTimer() {},
       onFreed() {},
     });

@@ -59,7 +59,7 @@ describe("hawser keys", () => {
 
   it("prints every file it made and a configuration that loads, and no secret", async () => {
     const io = new MemoryIo();
-    await run(io, "keys", "--dir", 'x"y', "node1", "db:2@eu");
+    await run(io, "keys", "--out", 'x"y', "node1", "db:2@eu");
     for (const path of io.files.files.keys()) assert.ok(io.out.includes(path), path);
     assert.match(io.out, /For db:2@eu:/);
     assert.doesNotMatch(io.out, /BEGIN/);
@@ -126,16 +126,16 @@ describe("hawser keys", () => {
     }
     await fails(io, 2, /"\\u001b\[2J"/, "keys", "\x1b[2J");
     await fails(io, 2, /it is there twice/, "keys", "node1", "node2", "Node1");
-    await fails(io, 2, /no flag but --dir/, "keys", "--force", "node1");
-    await fails(io, 2, /no flag but --dir/, "keys", "--out", "x", "node1");
-    await fails(io, 2, /no flag but --dir/, "keys", "--days", "1", "node1");
-    await fails(io, 2, /takes no --dir/, "certs", "--dir", "x", "node1");
-    await fails(io, 2, /takes no flags/, "certs", "inspect", "--dir", "x", "a");
+    await fails(io, 2, /no flag but --out/, "keys", "--force", "node1");
+    await fails(io, 2, /no flag but --out/, "keys", "--days", "1", "node1");
+    await fails(io, 2, /Unknown option '--dir'/, "keys", "--dir", "x", "node1");
+    await fails(io, 2, /Unknown option '--dir'/, "certs", "--dir", "x", "node1");
+    await fails(io, 2, /takes no flags/, "certs", "inspect", "--out", "x", "a");
   });
 
   it("stands in the help", async () => {
     const io = new MemoryIo();
     await run(io, "help");
-    assert.match(io.out, /hawser keys \[--dir DIR\] NODE…/);
+    assert.match(io.out, /hawser keys \[--out DIR\] NODE…/);
   });
 });

@@ -359,3 +359,29 @@ describe("FrameDecoder's memory and work", () => {
     assert.ok(work.copied <= 9 * count, `${work.copied} bytes were copied`);
   });
 });
+
+describe("the first bytes of TLS", () => {
+  // Two alerts and the head of a ClientHello (RFC 8446, section 5.1).
+  for (const start of ["15030300 02020a", "15030100 02020a", "16030100 c8010000c40303"]) {
+    it(`are named: ${start}`, () => {
+      for (const size of [1, 3, 100]) {
+        const decoder = decoderOf(...cut(hex(start), [size]));
+        const error = failureOf(decoder);
+        assert.match(error.message, /^Cannot read a frame: the other side speaks TLS/);
+        assert.match(error.recovery, /on both sides or on neither/);
+      }
+    });
+  }
+
+  it("are a wrong length where a frame came before them", () => {
+    const decoder = decoderOf(hex("00000001 07 15030300 02020a"));
+    assert.deepEqual(decoder.next(), hex("07"));
+    assert.match(failureOf(decoder).message, /its length is 352518912 bytes/);
+  });
+
+  it("are a length where a frame may be so long", () => {
+    const decoder = new FrameDecoder({ maxFrameBytes: 0xffff_ffff });
+    decoder.push(hex("15030300 02020a"));
+    assert.equal(decoder.next(), undefined);
+  });
+});

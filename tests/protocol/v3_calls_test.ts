@@ -113,6 +113,54 @@ describe("a request", () => {
     assert.equal(none!.remoteMessage, "it \u001b[2J is so");
     assert.match(none!.message, /^Cannot complete the request: b says "NO_HANDLER", "it \\u001b/);
     assert.deepEqual([none!.retryable, many!.retryable], [false, true]);
+    assert.match(none!.recovery, /peer's own message/);
+    assert.match(many!.recovery, /did not run.*maxRequests/);
+    const stream = new RemoteError("Cannot go on", "TOO_MANY_STREAMS", "");
+    assert.equal(stream.retryable, true);
+    assert.match(stream.recovery, /other streams.*maxStreams/);
+  });
+
+  it("that is late says whether it was sent, of what topic it was, and why it was not", () => {
+    let unconnected: { error: TransportError | undefined } | undefined = undefined;
+    const { a, b } = pair({ calls: { unconnected: () => unconnected } });
+    a.session.now = 100;
+    const late = (topic?: string) => {
+      const { outcome } = ask(a, "", {
+        deadline: a.session.now + 50,
+        ...(topic !== undefined && { topic }),
+      });
+      return () => {
+        a.session.now += 50;
+        a.calls.handleTimeout(a.session.now);
+        const [error] = outcome.errors;
+        assert.ok(error instanceof RequestLostError && outcome.errors.length === 1);
+        assert.deepEqual([error.code, error.peer, error.retryable], ["Timeout", "b", true]);
+        return error;
+      };
+    };
+    const sent = late("get");
+    carry(a, b);
+    const ran = sent();
+    assert.equal(
+      ran.message,
+      'Cannot complete the request "get": b did not answer within 50 ms',
+    );
+    assert.deepEqual([ran.outcome, ran.cause], ["may-have-run", undefined]);
+    assert.match(ran.recovery, /if it may run twice/);
+    const queued = late("\u001b")();
+    assert.equal(
+      queued.message,
+      'Cannot complete the request "\\u001b": it was not sent to b within 50 ms',
+    );
+    assert.deepEqual([queued.outcome, queued.cause], ["not-run", undefined]);
+    unconnected = { error: GONE };
+    const alone = late()();
+    assert.equal(
+      alone.message,
+      "Cannot complete the request: b was not connected within 50 ms",
+    );
+    assert.deepEqual([alone.outcome, alone.cause], ["not-run", GONE]);
+    assert.match(alone.recovery, /check the address/);
   });
 
   it("is withdrawn where it has not left, and cancelled where it has", () => {

@@ -8,7 +8,7 @@ import {
   BackpressureError,
   RequestLostError,
   type RequestOutcome,
-  TransportError,
+  type TransportError,
 } from "../../errors.ts";
 import { Deadlines, type Due } from "./call_deadlines.ts";
 import {
@@ -101,7 +101,7 @@ export class Calls {
     this.#owner = {
       numbered: (call, id) => this.#numbered(call, id),
       acked: (call) => this.#release(call),
-      unsent: (call) => this.#unsent(call),
+      unsent: (call, error) => this.#unsent(call, error),
     };
   }
 
@@ -251,11 +251,11 @@ export class Calls {
   }
 
   /** It was taken out of its queue and will never be written. */
-  #unsent(call: OpenCall): void {
+  #unsent(call: OpenCall, error: TransportError | undefined): void {
     this.#release(call);
     if (call.state !== "waiting") return;
     this.#finish(call);
-    call.handle.onFailure(this.#lost("not-run", undefined));
+    call.handle.onFailure(this.#lost("not-run", error));
   }
 
   #answered(lane: Lane, id: number): OpenCall | undefined {
@@ -310,7 +310,7 @@ export class Calls {
 interface CallOwner {
   numbered(call: OpenCall, id: number): void;
   acked(call: OpenCall): void;
-  unsent(call: OpenCall): void;
+  unsent(call: OpenCall, error: TransportError | undefined): void;
 }
 
 /** One object for all that a call is: the message, its tracker, its deadline. */
@@ -370,8 +370,8 @@ class OpenCall implements Call, OutMessage, Tracker, Due {
     this.#owner.acked(this);
   }
 
-  onEnded(fate: Fate): void {
-    if (this.id === undefined && fate === "unsent") this.#owner.unsent(this);
+  onEnded(fate: Fate, error?: TransportError): void {
+    if (this.id === undefined && fate === "unsent") this.#owner.unsent(this, error);
     else this.#owner.acked(this);
   }
 }

@@ -70,6 +70,8 @@ export interface EndedMessage {
 
 interface Tracked {
   readonly id: number;
+  /** Nobody hears of it any more when its connection is gone. */
+  readonly atMostOnce: boolean;
   readonly tracker: Tracker;
 }
 
@@ -173,7 +175,7 @@ export class SendLane {
     const { tracker } = message;
     if (tracker !== undefined) {
       tracker.onNumbered?.(id);
-      this.#tracked.push({ id, tracker });
+      this.#tracked.push({ id, atMostOnce: message.atMostOnce, tracker });
     }
   }
 
@@ -209,7 +211,7 @@ export class SendLane {
     }
     this.#current = undefined;
     const { tracker } = message;
-    if (tracker !== undefined) this.#tracked.push({ id, tracker });
+    if (tracker !== undefined) this.#tracked.push({ id, atMostOnce: false, tracker });
     return tracker !== undefined;
   }
 
@@ -223,6 +225,7 @@ export class SendLane {
       : current.run.firstId + Math.ceil(current.message.payload.length / FRAGMENT_BYTES) - 1;
     this.#tracked.push({
       id,
+      atMostOnce: false,
       tracker: { onAcked: () => reached(true), onEnded: () => reached(false) },
     });
   }
@@ -298,6 +301,11 @@ export class SendLane {
       add(this.#unacked, 0, -run.messages, -run.bytes);
       add(this.unacked, 0, -run.messages, -run.bytes);
       run.messages = run.bytes = 0;
+    }
+    for (let left = this.#tracked.length; left > 0; left--) {
+      const tracked = this.#tracked.shift()!;
+      if (tracked.atMostOnce) tracked.tracker.onEnded?.("unknown");
+      else this.#tracked.push(tracked);
     }
   }
 

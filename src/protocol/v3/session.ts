@@ -201,9 +201,14 @@ export class Session implements ChannelSession {
     return held > this.config.receiveWindow + LANES.length * this.config.maxMessageSize;
   }
 
-  /** Whether everything written has been acknowledged. */
+  /** The largest payload of a message: the seal needs room, too. */
+  get maxPayload(): number {
+    return this.config.maxMessageSize - (this.config.seal?.overhead ?? 0);
+  }
+
+  /** Whether everything written has been acknowledged; without `resume`, whether all is written. */
   get idle(): boolean {
-    return this.#out.every((lane) => lane.idle);
+    return this.#out.every((lane) => this.config.resume ? lane.idle : !lane.midMessage);
   }
 
   // --- connections ---

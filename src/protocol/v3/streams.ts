@@ -5,7 +5,7 @@
  */
 
 import { BackpressureError, TransportError } from "../../errors.ts";
-import { neverUsed } from "./call_messages.ts";
+import { neverUsed, NO_BYTES } from "./call_messages.ts";
 import type { OutMessage, SessionPort, StreamSource, Tracker } from "./out_message.ts";
 import { toId } from "./payloads.ts";
 import { StreamCore, type StreamHost } from "./stream_core.ts";
@@ -16,6 +16,8 @@ import { KIND, type Lane, PEER_BIT } from "./types.ts";
 export const DEFAULT_MAX_STREAMS = 256;
 /** The most refused streams whose reset has not been written, likewise. */
 export const DEFAULT_MAX_REFUSALS = 1024;
+/** The most bytes that the opens of one peer's streams bring, as of its requests. One always goes. */
+const MAX_OPEN_BYTES = 67_108_864;
 /** More, where a peer may open so many that keeping its bound can earn it more refusals. */
 const REFUSALS_PER_STREAM = 4;
 
@@ -57,6 +59,8 @@ export class StreamTable implements StreamSource {
   #peerMaxStreams: number;
   #ours = 0;
   #theirs = 0;
+  /** The bytes that came with the opens of their streams. */
+  #theirBytes = 0;
   #refusals = 0;
   #wasOverloaded = false;
 
@@ -146,11 +150,17 @@ export class StreamTable implements StreamSource {
     const streams = this.#lanes[lane];
     if (!(id > streams.theirHighest)) throw neverUsed("new stream", this.#config.peer);
     streams.theirHighest = id;
-    const stream = new StreamCore(this.#host, { lane, topic, payload, ours: false }, id);
+    const bytes = this.#theirBytes;
+    const refused = this.#theirs >= this.#maxStreams ||
+      bytes > 0 && bytes + payload.length > MAX_OPEN_BYTES;
+    // What is refused must not keep anything until its reset is written.
+    const kept = refused ? NO_BYTES : payload;
+    const stream = new StreamCore(this.#host, { lane, topic, payload: kept, ours: false }, id);
     stream.session = this.#session;
     streams.theirs.set(id, stream);
-    if (this.#theirs >= this.#maxStreams) return this.#refuse(stream);
+    if (refused) return this.#refuse(stream);
     this.#theirs++;
+    this.#theirBytes += payload.length;
     this.#sink.onStream(stream);
   }
 
@@ -304,6 +314,7 @@ export class StreamTable implements StreamSource {
   #free(stream: StreamCore): void {
     if (stream.ours || stream.refused || !stream.closed || !stream.isReleased) return;
     this.#theirs--;
+    this.#theirBytes -= stream.payload.length;
   }
 }
 
