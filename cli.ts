@@ -39,12 +39,12 @@ const HELP = `hawser: certificates and keys for a cluster of Hawser nodes
       Says what a certificate holds and whether strict mode would accept it.
       Exit code 1 if it would not, under any name or in any role.
 
-  hawser keys [--dir DIR] NODE…
+  hawser keys [--out DIR] NODE…
       Makes for each node an Ed25519 key with which it proves who it is where it
       has no client certificate (NODE.ed25519.key), and the line by which the
       others know it (NODE.ed25519.pub). Nothing is replaced.
 
-      --dir DIR    the folder (./keys)
+      --out DIR    the folder (./keys)
 
   hawser help       this text
   hawser version    the version
@@ -94,19 +94,18 @@ function dispatch(args: string[], io: CommandIo): number | Promise<number> {
 }
 
 function certs(args: string[], flags: Flags, io: CommandIo): Promise<number> {
-  const { out, days, force, dir } = flags;
+  const { out, days, force } = flags;
   if (args[0] === "inspect") {
-    refuseFlags("certs inspect takes no flags", out, days, force, dir);
+    refuseFlags("certs inspect takes no flags", out, days, force);
     return runInspect(args.slice(1), io);
   }
-  refuseFlags("certs takes no --dir; its folder is --out", dir);
   return runCerts(args, { out: out ?? "certs", days, force: force ?? false }, io);
 }
 
 function keys(args: string[], flags: Flags, io: CommandIo): Promise<number> {
-  const { out, days, force, dir } = flags;
-  refuseFlags("keys takes no flag but --dir", out, days, force);
-  return runKeys(args, { dir: dir ?? "keys" }, io);
+  const { out, days, force } = flags;
+  refuseFlags("keys takes no flag but --out", days, force);
+  return runKeys(args, { out: out ?? "keys" }, io);
 }
 
 function refuseFlags(problem: string, ...flags: unknown[]): void {
@@ -124,7 +123,6 @@ function parse(args: string[]) {
         out: { type: "string" },
         days: { type: "string" },
         force: { type: "boolean" },
-        dir: { type: "string" },
         help: { type: "boolean", short: "h" },
         version: { type: "boolean" },
       },

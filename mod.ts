@@ -58,6 +58,7 @@ export type {
   UndeliveredDetail,
   WarningDetail,
 } from "./src/events.ts";
+export { metricsText, type MetricsTextOptions } from "./src/metrics.ts";
 export type {
   ChecksumMode,
   CompressionMethod,

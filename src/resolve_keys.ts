@@ -37,8 +37,17 @@ export function resolveIdentity(
   return Object.freeze({ ...privateKey, trustedKeys: trustedKeys ?? NO_KEYS });
 }
 
-/** Checks `signing`, of which half would be worth nothing. Undefined where it isn't given. */
-export function resolveSigning(value: unknown, source: OptionSource): ResolvedSigning | undefined {
+/**
+ * Checks `signing`, of which half would be worth nothing. Undefined where it isn't given.
+ *
+ * What is sent again within `resumeWindowMs` goes out in its first envelope, which must not be too
+ * old by then.
+ */
+export function resolveSigning(
+  value: unknown,
+  source: OptionSource,
+  resumeWindowMs: number,
+): ResolvedSigning | undefined {
   if (value === undefined) return undefined;
   const reader = new OptionReader(value, "signing", SIGNING_KEYS, source);
   const privateKey = resolvePrivateKey(reader);
@@ -48,6 +57,10 @@ export function resolveSigning(value: unknown, source: OptionSource): ResolvedSi
   const trustedKeys = resolveTrustedKeys(reader, "signing", source);
   if (trustedKeys === undefined) throw reader.error("trustedKeys", "is required");
   const maxAgeMs = reader.integer("maxAgeMs", 1, MAX_MS) ?? DEFAULT_OPTIONS.signing.maxAgeMs;
+  if (maxAgeMs < resumeWindowMs) {
+    const least = `${source.nameOf("resumeWindowMs")} (${resumeWindowMs})`;
+    throw reader.wrongValue("maxAgeMs", `must be at least ${least}`, maxAgeMs);
+  }
   return Object.freeze({ ...privateKey, trustedKeys, maxAgeMs });
 }
 

@@ -79,6 +79,7 @@ export function resolveOptionsFrom(options: unknown, source: OptionSource): Reso
   const poolSize = top.integer("poolSize", 1, MAX_POOL_SIZE) ?? defaults.poolSize;
   const maxMessageSize = top.integer("maxMessageSize", 1, MAX_MESSAGE_BYTES) ??
     defaults.maxMessageSize;
+  const resumeWindowMs = top.integer("resumeWindowMs", 0, MAX_MS) ?? defaults.resumeWindowMs;
   const resolved: ResolvedOptions = {
     nodeId: resolveNodeId(top),
     listen: resolveListen(top),
@@ -98,7 +99,7 @@ export function resolveOptionsFrom(options: unknown, source: OptionSource): Reso
     maxPendingBytes: top.integer("maxPendingBytes", 1, Number.MAX_SAFE_INTEGER) ??
       defaults.maxPendingBytes,
     recvBufferSize: top.integer("recvBufferSize", 1, 10_000_000) ?? defaults.recvBufferSize,
-    resumeWindowMs: top.integer("resumeWindowMs", 0, MAX_MS) ?? defaults.resumeWindowMs,
+    resumeWindowMs,
     maxClockSkewMs: top.integer("maxClockSkewMs", 0, MAX_MS) ?? defaults.maxClockSkewMs,
     compression: resolveCompression(top, source),
     rateLimit: resolveRateLimit(top, source),
@@ -120,7 +121,7 @@ export function resolveOptionsFrom(options: unknown, source: OptionSource): Reso
     requestTimeoutMs: top.integer("requestTimeoutMs", 1, MAX_MS) ?? defaults.requestTimeoutMs,
     pool: resolvePool(top, source, poolSize),
     identity: resolveIdentity(top.raw("identity"), source),
-    signing: resolveSigning(top.raw("signing"), source),
+    signing: resolveSigning(top.raw("signing"), source, resumeWindowMs),
     routes: resolveRoutes(top, source),
     defaultRoute: resolveDefaultRoute(top, source),
   };

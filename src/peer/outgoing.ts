@@ -14,7 +14,7 @@ import type { WhenFull } from "../options.ts";
 import type { TokenBucket } from "../protocol/token_bucket.ts";
 import { Backlog, isMarker, type Marker } from "../protocol/v3/backlog.ts";
 import type { Fate, OutMessage } from "../protocol/v3/out_message.ts";
-import type { Session } from "../protocol/v3/session.ts";
+import { ACK_BYTES, ACK_FRAMES, type Session } from "../protocol/v3/session.ts";
 import {
   BULK,
   CONTROL,
@@ -87,6 +87,11 @@ export class Outgoing {
   readonly #host: OutgoingHost;
   readonly #limits: OutgoingLimits;
   readonly #bucket: TokenBucket | undefined;
+  /**
+   * A peer that has got little takes its time with its acknowledgement: who has room for no more
+   * than that asks early. Everybody else would only get many small acknowledgements.
+   */
+  readonly #asksEarly: boolean;
   readonly #waiting = new WaitingSends();
   readonly #flushes = new WaiterSet();
 
@@ -95,6 +100,8 @@ export class Outgoing {
     this.#host = host;
     this.#limits = limits;
     this.#bucket = limits.bucket;
+    this.#asksEarly = limits.maxPendingMessages < 2 * ACK_FRAMES ||
+      limits.maxPendingBytes < 2 * ACK_BYTES;
   }
 
   /** Messages accepted and not yet given to the network or, in version 3, not acknowledged. */
@@ -119,7 +126,7 @@ export class Outgoing {
     this.#check(payload, plan);
     if (this.#mustQueue(plan.lane) || this.#noRoom(payload, plan.lane) !== undefined) {
       this.#host.traffic.backpressureEvents++;
-      this.#host.session()?.prompt(this.#host.now());
+      if (this.#asksEarly) this.#host.session()?.prompt(this.#host.now());
       return "full";
     }
     if (!this.#takeToken()) return "limited";
@@ -397,10 +404,9 @@ export class Outgoing {
       session.pump(now);
     }
     if (tracker !== undefined) session.prompt(now);
-    else if (this.#halfFull(session)) session.prompt(now, false);
+    else if (this.#asksEarly && this.#halfFull(session)) session.prompt(now, false);
   }
 
-  /** The peer takes its time with acknowledgements: whoever has little room asks early. */
   #halfFull(session: Session): boolean {
     const { maxPendingMessages, maxPendingBytes } = this.#limits;
     return 2 * session.unackedMessages >= maxPendingMessages ||

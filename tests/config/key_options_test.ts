@@ -161,11 +161,28 @@ describe("signing", () => {
       trustedKeys: { a: [ZEROS] },
       maxAgeMs: 300000,
     });
-    assert.equal(resolve({ signing: { ...signing, maxAgeMs: 1 } }).signing?.maxAgeMs, 1);
+    const brief = resolve({ signing: { ...signing, maxAgeMs: 1 }, resumeWindowMs: 1 });
+    assert.equal(brief.signing?.maxAgeMs, 1);
     assert.equal(
       problem({ signing: { ...signing, maxAgeMs: 0 } }),
       "signing.maxAgeMs: must be between 1 and 2147483647, got 0",
     );
+  });
+
+  it("must last as long as what is sent again may wait", () => {
+    const most = resolve({ signing, resumeWindowMs: 300_000 });
+    assert.equal(most.signing?.maxAgeMs, most.resumeWindowMs);
+    assert.equal(
+      problem({ signing, resumeWindowMs: 300_001 }),
+      "signing.maxAgeMs: must be at least resumeWindowMs (300001), got 300000",
+    );
+    const short = { ...signing, maxAgeMs: 59_999 };
+    assert.equal(
+      problem({ signing: short }),
+      "signing.maxAgeMs: must be at least resumeWindowMs (60000), got 59999",
+    );
+    assert.equal(resolve({ signing: short, resumeWindowMs: 0 }).signing?.maxAgeMs, 59_999);
+    assert.equal(resolve({ resumeWindowMs: 300_001 }).signing, undefined);
   });
 
   it("is never half of it, in silence", () => {

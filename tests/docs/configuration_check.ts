@@ -140,6 +140,7 @@ function withOption(option: string, value: number): EndpointOptions {
   if (option.startsWith("signing.")) {
     given[head] = { privateKeyPath: "key", trustedKeys: {}, ...given[head] as object };
   }
+  if (option === "signing.maxAgeMs") given["resumeWindowMs"] = 0;
   if (option === "reconnect.initialBackoffMs") {
     given[head] = { initialBackoffMs: value, maxBackoffMs: 2 ** 31 - 1 };
   }

@@ -107,6 +107,10 @@ describe("25, 35. kill -9", { skip: !mayRun() }, () => {
         pair.listener.kill("SIGKILL");
         await pair.listener.exited;
         await pair.dialer.until({ do: "peer", nodeId: "listener" }, notActive);
+        // The system of a process that is killed may send FIN, which is no end in order.
+        const events: { type: string; code?: string }[] = await pair.dialer.tell({ do: "events" });
+        const downs = events.filter(({ type }) => type === "peerdown");
+        assert.deepEqual(downs.map(({ code }) => code), ["ConnectionClosed"]);
         pair.listener = new Actor(listener);
         await pair.startListener();
         await pair.dialer.until({ do: "peer", nodeId: "listener" }, active, 5_000);

@@ -8,11 +8,8 @@ let collect: (() => void) | undefined;
 /** Runs the collector, in a turn of its own: a turn keeps what it has looked at. */
 async function collected(): Promise<void> {
   collect ??= findCollector();
-  // What one turn of the loop has on its stack, the next one has not.
-  for (let i = 0; i < 2; i++) {
-    await new Promise<void>((resolve) => setImmediate(resolve));
-    collect();
-  }
+  await new Promise<void>((resolve) => setImmediate(resolve));
+  collect();
 }
 
 function findCollector(): () => void {

@@ -30,7 +30,8 @@ const HELLO = helloV3({
   max_message_size: MAX_MESSAGE_BYTES,
 });
 /** Each is slow, and does not get clearer by being made smaller. */
-const RUNS = { numRuns: 20, endOnFailure: true };
+const RUNS = { numRuns: 15, endOnFailure: true };
+const FRAGMENTS = [8_000, 65_536, 1_500_000, MAX_MESSAGE_BYTES];
 const METHODS = [undefined, "lz4", "zstd"] as const;
 
 const lz4 = await loadLz4();
@@ -141,17 +142,23 @@ interface Sent {
   readonly fresh: number;
 }
 
-const sent = fc.record({
+const common = {
   lane: fc.integer({ min: 0, max: 2 }),
-  bytes: fc.oneof(
-    fc.integer({ min: 1, max: 300 }),
-    fc.integer({ min: 1, max: 40_000 }),
-    fc.integer({ min: 1, max: 300_000 }),
-  ),
-  fragmentBytes: fc.constantFrom(8_000, 33_000, 65_536),
   method: fc.constantFrom(...METHODS),
   fresh: fc.constantFrom(1, 4, 1_000),
-});
+};
+/** Small ones come in numbers; long ones whole, or in fragments. */
+const sent: fc.Arbitrary<Sent[]> = fc.oneof(
+  fc.tuple(
+    fc.record({ ...common, bytes: fc.integer({ min: 1, max: 300 }) }),
+    fc.integer({ min: 1, max: 40 }),
+  ).map(([message, times]) => Array<Sent>(times).fill({ ...message, fragmentBytes: 300 })),
+  fc.record({
+    ...common,
+    bytes: fc.oneof(fc.integer({ min: 1, max: 40_000 }), fc.integer({ min: 1, max: 600_000 })),
+    fragmentBytes: fc.constantFrom(8_000, 33_000, 65_536, MAX_MESSAGE_BYTES),
+  }).map((message) => [message]),
+);
 
 function contentOf({ bytes, fresh }: Sent, random: () => number): Uint8Array {
   const content = new Uint8Array(bytes).fill(7);
@@ -203,9 +210,23 @@ function feed(side: Side, buffers: Buffers, stream: Uint8Array, sizes: readonly 
   }
 }
 
+function assertBounded(retained: number, came: number): void {
+  const bound = BYTES_PER_BYTE * came + MORE_BYTES;
+  assert.ok(retained <= bound, `${retained} bytes are kept, ${came} came`);
+}
+
+/** Takes what waits: so many messages in all. */
+async function assertGone(side: Side, buffers: Buffers, messages: number): Promise<void> {
+  side.takes = true;
+  buffers.watch(() => side.session!.release(0));
+  assert.equal(side.messages, messages);
+  const retained = await buffers.retained();
+  assert.ok(retained <= MORE_BYTES, `${retained} bytes are kept`);
+}
+
 describe("what a connection of version 3 keeps of what came", () => {
-  const messages = fc.array(sent, { minLength: 1, maxLength: 6 });
-  const sizes = fc.array(fc.constantFrom(400, 1_461, 20_000, READ_BYTES), {
+  const messages = fc.array(sent, { minLength: 1, maxLength: 6 }).map((parts) => parts.flat());
+  const sizes = fc.array(fc.constantFrom(800, 1_461, 20_000, READ_BYTES), {
     minLength: 1,
     maxLength: 5,
   });
@@ -227,9 +248,7 @@ describe("what a connection of version 3 keeps of what came", () => {
             feed(side, buffers, stream.subarray(0, length), sizes);
           });
           const retained = await buffers.retained();
-          const came = length + extra;
-          const bound = BYTES_PER_BYTE * came + MORE_BYTES;
-          assert.ok(retained <= bound, `${retained} bytes are kept, ${came} came`);
+          assertBounded(retained, length + extra);
           // All of it is still there.
           side.takes = true;
           buffers.watch(() => feed(side, buffers, stream.subarray(length), sizes));
@@ -241,21 +260,61 @@ describe("what a connection of version 3 keeps of what came", () => {
     );
   });
 
+  for (const fragmentBytes of FRAGMENTS) {
+    const name = fragmentBytes === MAX_MESSAGE_BYTES
+      ? "one frame"
+      : `fragments of ${fragmentBytes}`;
+
+    it(`is so at every point of long messages in ${name}, and nothing when they were taken`, async () => {
+      const bytes = fragmentBytes < 100_000 ? 1_000_000 : MAX_MESSAGE_BYTES;
+      const long = { bytes, fragmentBytes, method: undefined, fresh: 1 } as const;
+      const { stream } = framesOf([0, 1, 2].map((lane) => ({ ...long, lane })), 1);
+      const buffers = new Buffers();
+      const side = new Side(buffers);
+      buffers.watch(() => feed(side, buffers, HELLO, [READ_BYTES]));
+      for (let came = 0; came < stream.length;) {
+        // Often at first, where a claim weighs most.
+        const next = Math.min(stream.length, came + 1_000 + (came >>> 1));
+        buffers.watch(() => feed(side, buffers, stream.subarray(came, next), [READ_BYTES]));
+        came = next;
+        assertBounded(await buffers.retained(), came);
+      }
+      assert.equal(side.session!.heldMessages, 3);
+      await assertGone(side, buffers, 3);
+      // And once more for one that nobody held.
+      const again = frameV3({ id: side.session!.received[1] + 1, payload: stream.slice(0, bytes) });
+      buffers.watch(() => feed(side, buffers, again, [READ_BYTES]));
+      await assertGone(side, buffers, 4);
+    });
+  }
+
+  it("is so where every small message comes in a large read of its own", async () => {
+    const buffers = new Buffers();
+    const side = new Side(buffers);
+    let came = 0;
+    buffers.watch(() => {
+      feed(side, buffers, HELLO, [READ_BYTES]);
+      for (let id = 1; id <= 100; id++) {
+        const frame = frameV3({ id, payload: "small" });
+        feed(side, buffers, frame, [READ_BYTES]);
+        came += frame.length;
+      }
+    });
+    assertBounded(await buffers.retained(), came);
+    await assertGone(side, buffers, 100);
+  });
+
   it("is gone when it was taken", async () => {
     await fc.assert(
       fc.asyncProperty(messages, sizes, fc.integer(), async (messages, sizes, seed) => {
         const buffers = new Buffers();
         const side = new Side(buffers);
+        const { stream } = framesOf(messages, seed);
         buffers.watch(() => {
           feed(side, buffers, HELLO, [READ_BYTES]);
-          feed(side, buffers, framesOf(messages, seed).stream, sizes);
-          side.takes = true;
-          side.session!.release(0);
+          feed(side, buffers, stream, sizes);
         });
-        assert.equal(side.messages, messages.length);
-        const retained = await buffers.retained();
-        assert.ok(retained <= MORE_BYTES, `${retained} bytes are kept`);
-        assert.equal(side.session!.heldMessages, 0);
+        await assertGone(side, buffers, messages.length);
       }),
       RUNS,
     );

@@ -15,14 +15,23 @@ import { Received, ReceiveLane } from "./receive_lane.ts";
 import { aroundSealed, isSealed, refPrefix } from "./sealed.ts";
 import { chargeOf, type EndedMessage, SendLane, type Unacked } from "./send_lane.ts";
 import { encodeTopic } from "./topic.ts";
-import { BULK, CONTROL, FRAGMENT_BYTES, KIND, type Kind, type Lane, NORMAL } from "./types.ts";
+import {
+  BULK,
+  CONTROL,
+  FRAGMENT_BYTES,
+  KIND,
+  type Kind,
+  type Lane,
+  MIN_CHARGE_BYTES,
+  NORMAL,
+} from "./types.ts";
 
 /** Acknowledgements are sent within this time, … */
 const ACK_DELAY_MS = 25;
 /** … or after so many frames, … */
-const ACK_FRAMES = 256;
+export const ACK_FRAMES = 256;
 /** … or after so many bytes. */
-const ACK_BYTES = 131_072;
+export const ACK_BYTES = 131_072;
 /** A batch is written as soon as it is this large. */
 const BATCH_BYTES = 131_072;
 /** Bytes of the normal lane that go out before the bulk lane has its turn. */
@@ -121,6 +130,9 @@ export class Session implements ChannelSession {
   readonly #received = new Received();
   /** What the peer said it had, when it last said so. */
   readonly #peerReceived: [number, number, number] = [0, 0, 0];
+  /** A peer must not wait for its window to open: it hears of each quarter of it. */
+  readonly #ackFramesAt: number;
+  readonly #ackBytesAt: number;
   #ackFrames = 0;
   #ackBytes = 0;
   #ackDeadline: number | undefined;
@@ -144,6 +156,9 @@ export class Session implements ChannelSession {
     };
     const out = (lane: Lane) => new SendLane(lane, this.#unacked, onDone);
     this.#out = [out(CONTROL), out(NORMAL), out(BULK)];
+    const quarter = config.receiveWindow / 4;
+    this.#ackFramesAt = Math.min(ACK_FRAMES, quarter / MIN_CHARGE_BYTES);
+    this.#ackBytesAt = Math.min(ACK_BYTES, quarter);
     const lane = (lane: Lane) => new ReceiveLane(lane, config.maxMessageSize);
     this.#in = [lane(CONTROL), lane(NORMAL), lane(BULK)];
   }
@@ -337,8 +352,9 @@ export class Session implements ChannelSession {
     this.#ackBytes += frame.payload.length;
     if (lane.accept(frame, this.#received)) this.#dispatch(lane, this.#received, now);
     if (!this.config.resume) return;
-    if (this.#ackFrames >= ACK_FRAMES || this.#ackBytes >= ACK_BYTES) this.ackNow(channel);
-    else this.#ackSoon(now);
+    if (this.#ackFrames >= this.#ackFramesAt || this.#ackBytes >= this.#ackBytesAt) {
+      this.ackNow(channel);
+    } else this.#ackSoon(now);
   }
 
   /** @ignore */
@@ -395,7 +411,7 @@ export class Session implements ChannelSession {
     if (taken === 0 || this.#ended) return;
     this.#ackBytes += taken;
     const [channel] = this.#channels;
-    if (channel !== undefined && this.#ackBytes >= ACK_BYTES) this.ackNow(channel);
+    if (channel !== undefined && this.#ackBytes >= this.#ackBytesAt) this.ackNow(channel);
     else this.#ackSoon(now);
     for (const other of [...this.#channels]) this.#checkDrained(other);
   }
