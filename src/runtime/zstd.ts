@@ -13,6 +13,8 @@ const SIZE_BYTES = 4;
 const LEVEL = 1;
 /** zlib takes no smaller output chunk. */
 const MIN_CHUNK_BYTES = 64;
+/** What Zstandard may add to bytes that do not compress: 1 in 256, and less than this. */
+const MAX_GROWTH_BYTES = 256;
 /** Memory that may be left over behind a result. Above it, the result is copied into its own. */
 const MAX_SLACK_BYTES = 64;
 
@@ -31,6 +33,8 @@ function compress(bytes: Uint8Array): Uint8Array {
   const size = bytes.length;
   const options: zlib.ZstdOptions & { pledgedSrcSize: number } = {
     pledgedSrcSize: size,
+    // Never full: after a full chunk, zlib adds an empty frame, on Deno after every one.
+    chunkSize: size + (size >>> 8) + MAX_GROWTH_BYTES,
     params: { [zlib.constants.ZSTD_c_compressionLevel]: LEVEL },
   };
   const packed = zlib.zstdCompressSync(bytes, options);

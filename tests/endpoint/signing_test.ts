@@ -339,7 +339,7 @@ describe("a peer whose signature is not trusted", () => {
         randomBytes: (length) => environment.randomBytes(length),
         setTimer: (delayMs, callback) => environment.setTimer(delayMs, callback),
       };
-      const b = signing(B, trusted, { maxAgeMs: 30_000 });
+      const b = { ...signing(B, trusted, { maxAgeMs: 30_000 }), resumeWindowMs: 10_000 };
       const [a, receiver] = await pair(cluster, { a: { environment: slow }, b });
       const told = warnings(receiver);
       const sent = a.send("b", bytes("x"), { acknowledged: true }).then(() => "", (e) => e.code);

@@ -113,6 +113,7 @@ const PLAIN: Plain = {
   atMostOnce: false,
   tracker: undefined,
 };
+const NO_BYTES: Uint8Array = new Uint8Array(0);
 const NO_STREAMS: StreamSource = { ready: () => false, next: () => undefined };
 
 /** A session. */
@@ -351,6 +352,8 @@ export class Session implements ChannelSession {
     this.#ackFrames++;
     this.#ackBytes += frame.payload.length;
     if (lane.accept(frame, this.#received)) this.#dispatch(lane, this.#received, now);
+    // A connection that is quiet must not keep its last message alive.
+    this.#received.payload = NO_BYTES;
     if (!this.config.resume) return;
     if (this.#ackFrames >= this.#ackFramesAt || this.#ackBytes >= this.#ackBytesAt) {
       this.ackNow(channel);
