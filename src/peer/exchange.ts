@@ -159,7 +159,7 @@ export class Exchange implements SessionPort {
     session.streams = this.#streams;
     this.#calls.begin(this);
     this.#served.begin(this);
-    this.#streams.begin(this, negotiated.maxStreams);
+    this.#streams.begin(this, negotiated.maxStreams, session.maxPayload);
     if (!this.#streamsAgreed) this.#streams.refuseOpening(this.#noStreams());
   }
 

@@ -171,6 +171,7 @@ export class Peer implements DriverOwner, PoolOwner {
         this.traffic.messagesSent++;
         this.traffic.payloadBytesSent += payloadBytes;
       },
+      onBusy: () => this.#pool.busy(),
       onPayloadFree: (payload) => this.#outgoing.copies.release(payload),
       onRoom: () => this.#outgoing.admit(),
       onBegin: (session, negotiated) => {

@@ -44,6 +44,8 @@ export interface PeerSessionHost {
   /** Whether a frame that asks for something may be taken at all; throws where it may not. */
   checkLoad(kind: number): void;
   onSent(payloadBytes: number): void;
+  /** There is more to write than one connection should have under way. */
+  onBusy(): void;
   /** A long message was acknowledged: the memory of its payload may be used again. */
   onPayloadFree(payload: Uint8Array): void;
   /** There may be room to send. */
@@ -337,6 +339,7 @@ export class PeerSession {
         },
         onSent: (payloadBytes) => host.onSent(payloadBytes),
         onPayloadFree: (payload) => host.onPayloadFree(payload),
+        onBusy: () => host.onBusy(),
         onTimer: () => host.onTimer(),
       },
       now,

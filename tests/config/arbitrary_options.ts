@@ -164,4 +164,11 @@ export const validOptions: fc.Arbitrary<EndpointOptions> = fc.record({
   signing,
   routes: table(peer),
   defaultRoute: peer,
-}, { requiredKeys: ["nodeId"] });
+}, { requiredKeys: ["nodeId"] }).map(lastingSignatures);
+
+/** What is signed must not get too old while it may be sent again. */
+function lastingSignatures(options: EndpointOptions): EndpointOptions {
+  const { signing, resumeWindowMs = 60_000 } = options;
+  if (signing === undefined || (signing.maxAgeMs ?? 300_000) >= resumeWindowMs) return options;
+  return { ...options, signing: { ...signing, maxAgeMs: resumeWindowMs } };
+}

@@ -42,6 +42,7 @@ function sessionAtRest(): Session {
     onRoom() {},
     onSent() {},
     onPayloadFree() {},
+    onBusy() {},
     onTimer() {},
   }, 0);
   session.attach(channel, NOTHING, 0);

@@ -210,6 +210,7 @@ class Side implements ConnectionSink {
         onRoom() {},
         onSent() {},
         onPayloadFree() {},
+        onBusy() {},
         onTimer() {},
       },
       0,

@@ -153,7 +153,7 @@ export class Node {
     this.session.streams = this.streams;
     this.calls.begin(this.session);
     this.served.begin(this.session);
-    this.streams.begin(this.session, 256);
+    this.streams.begin(this.session, 256, Infinity);
     for (const message of kept) this.session.enqueue(message);
   }
 

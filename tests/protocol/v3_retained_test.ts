@@ -105,6 +105,7 @@ class Side implements ConnectionSink {
         onRoom() {},
         onSent() {},
         onPayloadFree() {},
+        onBusy() {},
         onTimer() {},
       },
       0,

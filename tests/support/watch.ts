@@ -1,7 +1,6 @@
 /** Promises that are looked at while they are pending. */
 
-import type { TransportError, UndeliveredDetail } from "../../mod.ts";
-import type { Endpoint } from "../../mod.ts";
+import type { Endpoint, TransportError, UndeliveredDetail } from "../../mod.ts";
 import { text } from "./cluster.ts";
 
 /** What has become of a promise so far. */

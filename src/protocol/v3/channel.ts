@@ -92,6 +92,8 @@ export class Channel implements LaneChannel {
   #token = 0;
   #pingSentAt: number | undefined;
   #lastPingAt: number;
+  /** When the ping that only measures was written, until it is answered. */
+  #measuredFrom: number | undefined;
   /** When the ping under way was written. */
   #askedAt = 0;
   #patience: number;
@@ -223,6 +225,13 @@ export class Channel implements LaneChannel {
     this.link.flushSoon();
   }
 
+  /** Measures the round trip, whether or not the peer answers: a ping with the token 0. */
+  measure(now: number): void {
+    this.#measuredFrom = now;
+    this.codec.encodePing(this.outbox, 0, 0);
+    this.link.flushSoon();
+  }
+
   /** Expects a sign of life within so many milliseconds. */
   probe(withinMs: number, now: number): void {
     this.ping(now);
@@ -308,6 +317,11 @@ export class Channel implements LaneChannel {
   }
 
   #handlePong(frame: Frame, now: number): void {
+    if (frame.idLow === 0 && frame.idHigh === 0 && this.#measuredFrom !== undefined) {
+      this.roundTrips.add(now - this.#measuredFrom);
+      this.#measuredFrom = undefined;
+      return;
+    }
     if (this.#pingSentAt === undefined || frame.idHigh !== 0 || frame.idLow !== this.#token) return;
     this.roundTrips.add(now - this.#askedAt);
     this.#pingSentAt = undefined;

@@ -8,12 +8,17 @@
 
 /** Never less than this: what two busy processes need to work at the same time. */
 const MIN_BYTES = 1_048_576;
-/** Never less than this while the control lane is in use, for which every byte ahead is delay. */
-const MIN_URGENT_BYTES = 262_144;
+/**
+ * Never less than this while the control lane is in use, for which every byte ahead is delay: one
+ * fragment, and what a receiver may leave unacknowledged meanwhile.
+ */
+const MIN_URGENT_BYTES = 98_304;
 /** The control lane counts as in use for so long after a message. */
-const URGENT_MS = 1_000;
+const URGENT_MS = 100;
 /** Twice the product of rate and delay: room for the rate to grow. */
 const GAIN = 2;
+/** While the control lane is in use the rate grows more slowly. */
+const URGENT_GAIN = 1.25;
 /** The rate is taken over at least so many milliseconds. */
 const MIN_INTERVAL_MS = 4;
 /** What an interval leaves of the best rate before it. */
@@ -24,7 +29,8 @@ export class FlightBudget {
   #since: number;
   #delivered = 0;
   #bestRate = 0;
-  #wanted = 0;
+  /** Rate times delay: what fills the connection. */
+  #product = 0;
   #urgentUntil = -Infinity;
 
   /** `now` in milliseconds, as below. */
@@ -34,7 +40,14 @@ export class FlightBudget {
 
   /** Bytes that may be in flight. */
   bytes(now: number): number {
-    return Math.max(now < this.#urgentUntil ? MIN_URGENT_BYTES : MIN_BYTES, this.#wanted);
+    return this.urgent(now)
+      ? Math.max(MIN_URGENT_BYTES, URGENT_GAIN * this.#product)
+      : Math.max(MIN_BYTES, GAIN * this.#product);
+  }
+
+  /** Whether the control lane is in use. */
+  urgent(now: number): boolean {
+    return now < this.#urgentUntil;
   }
 
   /** The control lane is in use. */
@@ -50,7 +63,7 @@ export class FlightBudget {
     if (elapsed < Math.max(MIN_INTERVAL_MS, roundTrip)) return;
     const rate = this.#delivered / elapsed;
     this.#bestRate = Math.max(rate, this.#bestRate * DECAY);
-    this.#wanted = GAIN * this.#bestRate * roundTrip;
+    this.#product = this.#bestRate * roundTrip;
     this.#since = now;
     this.#delivered = 0;
   }

@@ -13,7 +13,13 @@ import type { Frame } from "./frame_codec.ts";
 import type { OutMessage, StreamSource, Tracker } from "./out_message.ts";
 import { Received, ReceiveLane } from "./receive_lane.ts";
 import { aroundSealed, isSealed, refPrefix } from "./sealed.ts";
-import { chargeOf, type EndedMessage, SendLane, type Unacked } from "./send_lane.ts";
+import {
+  chargeOf,
+  type EndedMessage,
+  type LaneChannel,
+  SendLane,
+  type Unacked,
+} from "./send_lane.ts";
 import { encodeTopic } from "./topic.ts";
 import {
   BULK,
@@ -32,6 +38,8 @@ const ACK_DELAY_MS = 25;
 export const ACK_FRAMES = 256;
 /** … or after so many bytes. */
 export const ACK_BYTES = 131_072;
+/** … which are fewer while the control lane is in use: its peer has little under way then. */
+const URGENT_ACK_BYTES = 32_768;
 /** A batch is written as soon as it is this large. */
 const BATCH_BYTES = 131_072;
 /** Bytes of the normal lane that go out before the bulk lane has its turn. */
@@ -88,6 +96,8 @@ export interface SessionSink {
   onRoom(): void;
   /** A plain message was written for the first time. */
   onSent(payloadBytes: number): void;
+  /** There is more to write than one connection should have under way. */
+  onBusy(): void;
   /** Nobody looks any more at the payload of a long message that was acknowledged. */
   onPayloadFree(payload: Uint8Array): void;
   /** `nextTimeout` may have come nearer. */
@@ -143,6 +153,8 @@ export class Session implements ChannelSession {
   #nextPlace = 0;
   /** Whether bulk begins nothing new until it is idle, to move to a connection of its own. */
   #bulkMoves = false;
+  /** Whether a message of the peer was refused: the session is about to end. */
+  #distrusted = false;
   #pumping = false;
   #pumpAgain = false;
   #ended = false;
@@ -248,6 +260,8 @@ export class Session implements ChannelSession {
     }
     channel.bind(this);
     this.#channels.push(channel);
+    // How long a round trip takes is only to be seen while nothing is under way.
+    channel.measure(now);
     this.#tellAgain(now);
     this.#place(true);
     this.pump(now);
@@ -355,7 +369,11 @@ export class Session implements ChannelSession {
     // A connection that is quiet must not keep its last message alive.
     this.#received.payload = NO_BYTES;
     if (!this.config.resume) return;
-    if (this.#ackFrames >= this.#ackFramesAt || this.#ackBytes >= this.#ackBytesAt) {
+    const { budget } = channel;
+    const ackBytesAt = budget.urgent(now)
+      ? Math.min(URGENT_ACK_BYTES, this.#ackBytesAt)
+      : this.#ackBytesAt;
+    if (this.#ackFrames >= this.#ackFramesAt || this.#ackBytes >= ackBytesAt) {
       this.ackNow(channel);
     } else this.#ackSoon(now);
   }
@@ -384,7 +402,7 @@ export class Session implements ChannelSession {
     if (channel === undefined) return;
     this.#ackFrames = this.#ackBytes = 0;
     this.#ackDeadline = undefined;
-    if (!this.config.resume) return;
+    if (!this.config.resume || this.#distrusted) return;
     const acks: { lane: Lane; id: number }[] = [];
     for (const lane of this.#in) {
       const id = lane.admitted;
@@ -497,7 +515,10 @@ export class Session implements ChannelSession {
       const { kind, topic, refHigh, refLow } = received;
       const bytes = topic === undefined ? undefined : encodeTopic(topic);
       const around = aroundSealed(kind, received.lane, bytes, refPrefix(refHigh, refLow));
+      // What is refused was received, but must never be acknowledged, on no connection.
+      this.#distrusted = true;
       received.payload = seal.open(received.payload, around);
+      this.#distrusted = false;
     }
     if (received.kind !== KIND.data) return this.#sink.onOther(received, now);
     if (lane.heldMessages === 0 && this.#sink.wantsMessage()) {
@@ -601,7 +622,9 @@ export class Session implements ChannelSession {
     if (out.lane === CONTROL || !this.config.resume) return true;
     let flight = 0;
     for (const lane of this.#out) if (lane.channel === channel) flight += lane.flight;
-    return flight === 0 || flight + charge <= channel.budget.bytes(this.now);
+    if (flight === 0 || flight + charge <= channel.budget.bytes(this.now)) return true;
+    this.#sink.onBusy();
+    return false;
   }
 
   #write(out: SendLane, channel: Channel, now: number): void {
@@ -656,7 +679,7 @@ export class Session implements ChannelSession {
   /** Gives every lane its connection. A lane moves only when nothing of it is under way. */
   #place(anew: boolean): void {
     const open = this.#channels.filter((channel) => channel.open);
-    const [, normal, bulk] = this.#out;
+    const bulk = this.#out[BULK];
     const bulkAt = this.#bulkAt(open, anew);
     const others = open.length > 1 ? open.filter((channel) => channel !== bulkAt) : open;
     for (const out of this.#out) {
@@ -670,19 +693,27 @@ export class Session implements ChannelSession {
       if (chosen === undefined) out.detach();
       else out.attach(chosen, this.#peerReceived[out.lane]);
     }
-    // Two that are never idle would share one connection for ever.
-    this.#bulkMoves = open.length > 1 && !bulk.idle && !normal.idle &&
-      bulk.channel === normal.channel;
+    // Lanes that are never idle would share one connection for ever.
+    const taken = this.#takenByOthers;
+    this.#bulkMoves = !bulk.idle && taken.includes(bulk.channel) &&
+      open.some((channel) => !taken.includes(channel));
   }
 
   /** The connection of bulk, which has one to itself where there are two. */
   #bulkAt(open: readonly Channel[], anew: boolean): Channel | undefined {
-    const [, normal, bulk] = this.#out;
+    const bulk = this.#out[BULK];
     const present = bulk.channel as Channel | undefined;
+    const taken = this.#takenByOthers;
     const settled = !anew && this.config.strategy === "first-available";
-    if (present?.open && (!bulk.idle || settled && present !== normal.channel)) return present;
-    const taken = normal.idle ? undefined : normal.channel;
-    return open.findLast((channel) => channel !== taken) ?? open.at(-1);
+    const keeps = present !== undefined && (!bulk.idle || settled && !taken.includes(present));
+    if (present?.open && keeps) return present;
+    return open.findLast((channel) => !taken.includes(channel)) ?? open.at(-1);
+  }
+
+  /** Connections on which something of the other lanes is under way. */
+  get #takenByOthers(): readonly (LaneChannel | undefined)[] {
+    const [control, normal] = this.#out;
+    return [control, normal].filter((lane) => !lane.idle).map(({ channel }) => channel);
   }
 
   /** The connection of a lane other than bulk. */

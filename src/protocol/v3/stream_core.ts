@@ -208,10 +208,10 @@ export class StreamCore {
     return new ReadyMessage(KIND.streamWindow, this.lane, prefix, NO_BYTES);
   }
 
-  /** The next frame with bytes, or the end: `sendable` is true. */
-  nextData(): OutMessage {
+  /** The next frame with `most` bytes at most, or the end: `sendable` is true. */
+  nextData(most: number): OutMessage {
     if (!this.#out.hasBytes) return this.#nextEnd();
-    const message = this.#message(KIND.streamData, this.#out.take());
+    const message = this.#message(KIND.streamData, this.#out.take(most));
     if (this.#out.takeRelief()) this.#sink?.onWritable();
     return message;
   }

@@ -134,9 +134,9 @@ export class SendHalf {
     this.#closed = true;
   }
 
-  /** The bytes of the next frame. */
-  take(): Uint8Array {
-    const bytes = this.#waiting.take(FRAGMENT_BYTES);
+  /** The bytes of the next frame, `most` of them at most. */
+  take(most: number): Uint8Array {
+    const bytes = this.#waiting.take(Math.min(most, FRAGMENT_BYTES));
     this.#window -= bytes.length;
     return bytes;
   }

@@ -57,6 +57,8 @@ export class StreamTable implements StreamSource {
   #port: SessionPort;
   #session = 0;
   #peerMaxStreams: number;
+  /** The largest payload of a frame. */
+  #maxPayload = Infinity;
   #ours = 0;
   #theirs = 0;
   /** The bytes that came with the opens of their streams. */
@@ -201,7 +203,7 @@ export class StreamTable implements StreamSource {
     const first = urgent.next();
     const stream = first ?? data.next();
     if (stream === undefined) return undefined;
-    const message = first === undefined ? stream.nextData() : stream.nextUrgent();
+    const message = first === undefined ? stream.nextData(this.#maxPayload) : stream.nextUrgent();
     this.#place(stream);
     return message;
   }
@@ -231,9 +233,10 @@ export class StreamTable implements StreamSource {
   }
 
   /** There is a new session. */
-  begin(port: SessionPort, peerMaxStreams: number): void {
+  begin(port: SessionPort, peerMaxStreams: number, maxPayload: number): void {
     this.#port = port;
     this.#peerMaxStreams = peerMaxStreams;
+    this.#maxPayload = maxPayload;
   }
 
   #refuse(stream: StreamCore): void {
