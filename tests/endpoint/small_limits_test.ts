@@ -2,7 +2,8 @@
 
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { inCluster } from "../support/cluster.ts";
+import { HandlerError } from "../../mod.ts";
+import { bytes, inCluster } from "../support/cluster.ts";
 import { watch } from "../support/watch.ts";
 
 const BYTES = 200_000;
@@ -26,6 +27,34 @@ describe("a stream, where the largest message is smaller than a fragment", () =>
         await cluster.environment.advance(1_000);
         assert.deepEqual([written.outcome, read], ["resolved", BYTES]);
         assert.deepEqual([a.stats().errors, b.stats().errors], [{}, {}]);
+        assert.equal(cluster.network.dials.length, 1);
+      }),
+    );
+  }
+});
+
+describe("an error answer that is longer than a message may be", () => {
+  for (const text of ["x".repeat(1_000), "😀".repeat(500), '"'.repeat(1_000)]) {
+    it(
+      `arrives with less of its text (${text.slice(0, 2)}…)`,
+      inCluster(async (cluster) => {
+        const a = await cluster.start("a", { poolSize: 1, maxMessageSize: 100 });
+        const b = await cluster.start("b", { poolSize: 1 });
+        await cluster.connect(a, "b");
+        b.handle(undefined, () => {
+          throw new HandlerError("MY_CODE", text);
+        });
+        const asked = watch(a.request("b", bytes("?")));
+        await cluster.environment.advance(5_000);
+        assert.deepEqual([asked.outcome, asked.error?.code], ["rejected", "RemoteError"]);
+        assert.equal(cluster.network.dials.length, 1);
+        b.onStream(undefined, () => {
+          throw new HandlerError("MY_CODE", text);
+        });
+        const stream = await a.openStream("b");
+        const closed = watch(stream.closed);
+        await cluster.environment.advance(5_000);
+        assert.deepEqual([closed.outcome, closed.error?.code], ["rejected", "RemoteError"]);
         assert.equal(cluster.network.dials.length, 1);
       }),
     );

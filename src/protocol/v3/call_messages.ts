@@ -19,6 +19,7 @@ const ID_BYTES = 8;
 export const NO_BYTES: Uint8Array = new Uint8Array(0);
 
 const encoder = new TextEncoder();
+const decoder = new TextDecoder();
 
 /** Whether a text may be the code of an error or a reset: 1 to 64 printable ASCII, no spaces. */
 export function isCode(code: string): boolean {
@@ -27,7 +28,20 @@ export function isCode(code: string): boolean {
 
 /** The payload of an error or a stream-reset. A text that is too long is cut. */
 export function encodeFailure(code: string, message: string): Uint8Array {
-  return encoder.encode(JSON.stringify({ code, message: message.slice(0, MAX_MESSAGE_CHARS) }));
+  return encoder.encode(
+    JSON.stringify({ code, message: message.slice(0, MAX_MESSAGE_CHARS) }),
+  );
+}
+
+/** The payload of an error or a stream-reset, with less of its text where it is too long for a peer. */
+export function fitFailure(payload: Uint8Array, maxBytes: number): Uint8Array {
+  let fitting = payload;
+  while (fitting.length > maxBytes) {
+    const { code, message } = JSON.parse(decoder.decode(fitting));
+    if (message.length === 0) return fitting;
+    fitting = encodeFailure(code, message.slice(0, message.length >> 1).toWellFormed());
+  }
+  return fitting;
 }
 
 /** An id as it stands on the wire, with `highBits` set in its high word and room for more bytes. */

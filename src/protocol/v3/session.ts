@@ -9,6 +9,7 @@ import { TransportError } from "../../errors.ts";
 import type { Backlog } from "./backlog.ts";
 import { isMarker } from "./backlog.ts";
 import type { Channel, ChannelSession } from "./channel.ts";
+import { fitFailure } from "./call_messages.ts";
 import type { Frame } from "./frame_codec.ts";
 import type { OutMessage, StreamSource, Tracker } from "./out_message.ts";
 import { Received, ReceiveLane } from "./receive_lane.ts";
@@ -655,6 +656,8 @@ export class Session implements ChannelSession {
 
   /** Signed when it goes out for the first time, and the same bytes whenever it goes out again. */
   #sealed(message: OutMessage): OutMessage {
+    const tells = message.kind === KIND.error || message.kind === KIND.streamReset;
+    if (tells && message.payload.length > this.config.maxMessageSize) return this.#fitted(message);
     const { seal } = this.config;
     if (seal === undefined || !isSealed(message.kind)) return message;
     const { kind, lane, topic, payload, atMostOnce, tracker } = message;
@@ -662,6 +665,14 @@ export class Session implements ChannelSession {
     const around = aroundSealed(kind, lane, topic, prefix?.(this.now));
     const sealed = seal.seal(lane, payload, around);
     return { kind, lane, topic, prefix, payload: sealed, atMostOnce, tracker };
+  }
+
+  /** An error whose text is longer than the peer takes. */
+  #fitted(message: OutMessage): OutMessage {
+    const { kind, lane, topic, atMostOnce, tracker } = message;
+    const prefix = message.prefix && ((now: number) => message.prefix!(now));
+    const payload = fitFailure(message.payload, this.config.maxMessageSize);
+    return { kind, lane, topic, prefix, payload, atMostOnce, tracker };
   }
 
   /** Messages and streams of a lane take turns. */
