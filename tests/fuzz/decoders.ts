@@ -152,7 +152,7 @@ export const DECODERS: readonly Target[] = [
       if (answer === undefined) return;
       assertSame(parseAnswer(rewritten(input)), answer);
       if (answer.type === "welcome") assert.equal(late, undefined);
-      if (late !== undefined) assert.match(late.message, /^[ -~…]{1,600}$/);
+      if (late !== undefined) assert.match(late.message, /^[ -~…]{1,2000}$/);
     },
   },
   {
