@@ -85,7 +85,7 @@ class Pair {
 
   send(size: number, first: number, atMostOnce = false): void {
     const sent = message(size, first, atMostOnce);
-    if (size > FRAGMENT_BYTES) this.lane.begin(this.wire, sent, 0);
+    if (size > FRAGMENT_BYTES) this.lane.begin(this.wire, sent, FRAGMENT_BYTES, 0);
     else this.lane.writeSmall(this.wire, sent, sent.payload, 0);
   }
 

@@ -6,13 +6,10 @@
  * @module
  */
 
+import { URGENT_ACK_BYTES } from "./types.ts";
+
 /** Never less than this: what two busy processes need to work at the same time. */
 const MIN_BYTES = 1_048_576;
-/**
- * Never less than this while the control lane is in use, for which every byte ahead is delay: one
- * fragment, and what a receiver may leave unacknowledged meanwhile.
- */
-const MIN_URGENT_BYTES = 98_304;
 /** The control lane counts as in use for so long after a message. */
 const URGENT_MS = 100;
 /** Twice the product of rate and delay: room for the rate to grow. */
@@ -38,11 +35,15 @@ export class FlightBudget {
     this.#since = now;
   }
 
-  /** Bytes that may be in flight. */
-  bytes(now: number): number {
-    return this.urgent(now)
-      ? Math.max(MIN_URGENT_BYTES, URGENT_GAIN * this.#product)
-      : Math.max(MIN_BYTES, GAIN * this.#product);
+  /**
+   * Whether so many bytes more may be in flight. While the control lane is in use, for which every
+   * byte ahead is delay, one frame always goes beside what the receiver may leave unacknowledged.
+   */
+  allows(inFlight: number, more: number, now: number): boolean {
+    if (!this.urgent(now)) {
+      return inFlight === 0 || inFlight + more <= Math.max(MIN_BYTES, GAIN * this.#product);
+    }
+    return inFlight <= URGENT_ACK_BYTES || inFlight + more <= URGENT_GAIN * this.#product;
   }
 
   /** Whether the control lane is in use. */

@@ -10,7 +10,7 @@ import { Fifo } from "../fifo.ts";
 import type { FrameCodec } from "./frame_codec.ts";
 import { decodeRun } from "./frame_codec.ts";
 import type { Fate, OutMessage, Tracker } from "./out_message.ts";
-import { FRAGMENT_BYTES, KIND, type Lane, MIN_CHARGE_BYTES } from "./types.ts";
+import { KIND, type Lane, MIN_CHARGE_BYTES } from "./types.ts";
 import type { Outbox } from "../outbox.ts";
 
 /** Stands where a message stood that is not kept: it cancels request 0, which there never is. */
@@ -54,6 +54,8 @@ export interface Run {
   readonly codec: FrameCodec;
   /** The message whose fragments it is: they are made again from it. */
   readonly message: OutMessage | undefined;
+  /** Bytes of its fragments but the last. */
+  readonly fragmentBytes: number;
   /** Nothing is kept of it: at most once. */
   readonly dropped: boolean;
   writtenAt: number;
@@ -132,7 +134,8 @@ export class SendLane {
   get nextCharge(): number {
     const current = this.#current;
     if (current === undefined) return 0;
-    return chargeOf(Math.min(current.message.payload.length - current.at, FRAGMENT_BYTES));
+    const { message, run, at } = current;
+    return chargeOf(Math.min(message.payload.length - at, run.fragmentBytes));
   }
 
   /** Writes a message of one frame. */
@@ -180,8 +183,8 @@ export class SendLane {
   }
 
   /** Writes the first fragment of a message of several; `writeNext` writes the others. */
-  begin(channel: LaneChannel, message: OutMessage, now: number): void {
-    const run = this.#newRun(channel, this.#nextId, message, false, now);
+  begin(channel: LaneChannel, message: OutMessage, fragmentBytes: number, now: number): void {
+    const run = this.#newRun(channel, this.#nextId, message, false, now, fragmentBytes);
     run.lastId = run.firstId - 1;
     this.#charge(run, 0, 1, message.payload.length);
     this.#current = { message, run, at: 0 };
@@ -198,7 +201,7 @@ export class SendLane {
       return false;
     }
     const { message, run, at } = this.#current!;
-    const end = Math.min(at + FRAGMENT_BYTES, message.payload.length);
+    const end = Math.min(at + run.fragmentBytes, message.payload.length);
     const id = this.#nextId++;
     if (at === 0) message.tracker?.onNumbered?.(id);
     this.#encodeFragment(channel, message, id, at, end, now);
@@ -220,9 +223,8 @@ export class SendLane {
     if (this.idle) return reached(true);
     const current = this.#current;
     // A message that is half written counts as a whole: the number of its last fragment is known.
-    const id = current === undefined
-      ? this.lastId
-      : current.run.firstId + Math.ceil(current.message.payload.length / FRAGMENT_BYTES) - 1;
+    const id = current === undefined ? this.lastId : current.run.firstId +
+      Math.ceil(current.message.payload.length / current.run.fragmentBytes) - 1;
     this.#tracked.push({
       id,
       atMostOnce: false,
@@ -331,8 +333,8 @@ export class SendLane {
     const from = this.#sentTo + 1;
     const first = Math.max(from, run.firstId);
     if (run.message !== undefined) {
-      const at = (first - run.firstId) * FRAGMENT_BYTES;
-      const end = Math.min(at + FRAGMENT_BYTES, run.message.payload.length);
+      const at = (first - run.firstId) * run.fragmentBytes;
+      const end = Math.min(at + run.fragmentBytes, run.message.payload.length);
       this.#encodeFragment(channel, run.message, first, at, end, now);
       this.flight += chargeOf(end - at);
       this.#sentTo = first;
@@ -403,6 +405,7 @@ export class SendLane {
     message: OutMessage | undefined,
     dropped: boolean,
     now: number,
+    fragmentBytes: number = 0,
   ): Run {
     const run: Run = {
       lane: this,
@@ -417,6 +420,7 @@ export class SendLane {
       end: 0,
       codec: channel.codec,
       message,
+      fragmentBytes,
       dropped,
       writtenAt: now,
       next: undefined,

@@ -31,6 +31,8 @@ import {
   type Lane,
   MIN_CHARGE_BYTES,
   NORMAL,
+  URGENT_ACK_BYTES,
+  URGENT_FRAGMENT_BYTES,
 } from "./types.ts";
 
 /** Acknowledgements are sent within this time, … */
@@ -39,8 +41,6 @@ const ACK_DELAY_MS = 25;
 export const ACK_FRAMES = 256;
 /** … or after so many bytes. */
 export const ACK_BYTES = 131_072;
-/** … which are fewer while the control lane is in use: its peer has little under way then. */
-const URGENT_ACK_BYTES = 32_768;
 /** A batch is written as soon as it is this large. */
 const BATCH_BYTES = 131_072;
 /** Bytes of the normal lane that go out before the bulk lane has its turn. */
@@ -578,8 +578,16 @@ export class Session implements ChannelSession {
     if (out.midMessage) return out.nextCharge;
     if (!channel.open || out.lane === BULK && this.#bulkMoves) return 0;
     const waiting = this.#firstMessage(out);
-    if (waiting !== undefined) return chargeOf(Math.min(waiting.payload.length, FRAGMENT_BYTES));
+    if (waiting !== undefined) {
+      return chargeOf(Math.min(waiting.payload.length, this.#fragmentBytes(channel, waiting)));
+    }
     return this.streams.ready(out.lane) ? FRAGMENT_BYTES : 0;
+  }
+
+  /** Control frames go between the fragments of others: so these are short while there are any. */
+  #fragmentBytes(channel: Channel, { payload }: OutMessage): number {
+    const urgent = payload.length > FRAGMENT_BYTES && channel.budget.urgent(this.now);
+    return urgent ? URGENT_FRAGMENT_BYTES : FRAGMENT_BYTES;
   }
 
   /** The first message that waits in a lane; markers before it are passed on. */
@@ -623,7 +631,7 @@ export class Session implements ChannelSession {
     if (out.lane === CONTROL || !this.config.resume) return true;
     let flight = 0;
     for (const lane of this.#out) if (lane.channel === channel) flight += lane.flight;
-    if (flight === 0 || flight + charge <= channel.budget.bytes(this.now)) return true;
+    if (channel.budget.allows(flight, charge, this.now)) return true;
     this.#sink.onBusy();
     return false;
   }
@@ -650,7 +658,7 @@ export class Session implements ChannelSession {
     if (message.payload.length <= FRAGMENT_BYTES) {
       out.writeSmall(channel, message, message.payload, now);
     } else {
-      out.begin(channel, message, now);
+      out.begin(channel, message, this.#fragmentBytes(channel, message), now);
     }
   }
 
