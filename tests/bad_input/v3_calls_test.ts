@@ -12,7 +12,7 @@ const WINDOW = 262_144;
 const MAX_ANSWERS = 8_192;
 const STORM = 20_000;
 /** Resident memory, that of the attacker in the same process included. */
-const MAX_MIB = 200;
+const MAX_MIB = 400;
 const NO_TIME = u32(0);
 const never = () => new Promise<never>(() => {});
 
