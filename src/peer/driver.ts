@@ -407,17 +407,18 @@ export class Driver implements ConnectionSink {
 
   // --- what the link tells ---
 
-  #onData(chunk: Uint8Array): void {
+  #onData(chunk: Uint8Array): boolean {
     this.bytesReceived += chunk.length;
     this.#turnBytes = 0;
     const now = this.#environment.now();
-    this.#connection.handleBytes(chunk, now);
+    const free = this.#connection.handleBytes(chunk, now);
     this.#noteUse(now);
     if (chunk.length >= FULL_READ_BYTES) this.#owner.onBusy?.(this);
     // A welcome that must be answered with a proof.
     if (!this.#connection.open && !this.#closing) this.flush();
     this.#steerReading();
     this.#arm();
+    return free;
   }
 
   #onDrain(): void {

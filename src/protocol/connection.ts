@@ -165,14 +165,15 @@ export class Connection {
     this.#sentAt = now;
   }
 
-  /** Bytes arrived. */
-  handleBytes(chunk: Uint8Array, now: number): void {
-    if (this.#phase === "failed") return;
+  /** Bytes arrived. True: nobody looks at the chunk any more, nor at those before it. */
+  handleBytes(chunk: Uint8Array, now: number): boolean {
+    if (this.#phase === "failed") return false;
     this.#receivedAt = now;
     this.#silenceTold = false;
     this.#channel?.noteReceived(now);
     this.#decoder.push(chunk);
     this.#advance(now);
+    return this.#decoder.chunksFree;
   }
 
   /** The application takes messages again. */

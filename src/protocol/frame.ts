@@ -15,6 +15,8 @@ const MIN_ASSEMBLY_BYTES = 64;
 const MAX_SPARE_BYTES = 66_560;
 /** Slots of the queue that may be spent before the array is cut; keeps the cost per chunk constant. */
 const MIN_SPENT_SLOTS = 32;
+/** A body of at most this many bytes among fragments is copied out of its chunk. */
+const MAX_COPY_BYTES = 1024;
 const NO_BYTES: Uint8Array = new Uint8Array(0);
 /** How a TLS record begins that a side sends first: an alert or a handshake, of a version 3.x. */
 const TLS_RECORDS: ReadonlySet<number> = new Set([0x1503, 0x1603]);
@@ -95,6 +97,12 @@ export class FrameDecoder {
   /** Such a place that is free. */
   #spare: Uint8Array | undefined;
   #failure: TransportError | undefined;
+  /** Whether somebody may still look at a view of the present chunk, or of one before it. */
+  #viewed = false;
+  /** The same before the last body was taken. */
+  #viewedBefore = false;
+  /** Whether the last body was looked at no more once it was handled: the next is likely another such. */
+  #passing = false;
 
   /**
    * Makes a decoder without bytes.
@@ -139,7 +147,16 @@ export class FrameDecoder {
     } else {
       this.#chunk = chunk;
       this.#offset = 0;
+      this.#viewed = this.#viewedBefore = false;
     }
+  }
+
+  /**
+   * Whether nobody looks at the chunks any more that were pushed since all before them were read:
+   * all of them was read, and every body that lay in one was released for good.
+   */
+  get chunksFree(): boolean {
+    return this.#chunk === NO_BYTES && !this.#viewed;
   }
 
   /**
@@ -147,6 +164,8 @@ export class FrameDecoder {
    * expected: then that is put together in the same place, if it has to be put together.
    */
   release(again: boolean): void {
+    this.#passing = again;
+    if (again) this.#viewed = this.#viewedBefore;
     if (this.#lent === undefined) return;
     if (again) this.#spare = this.#lent;
     this.#lent = undefined;
@@ -222,6 +241,12 @@ export class FrameDecoder {
     const chunk = this.#chunk;
     this.#moveTo(start + length);
     this.#endFrame(length);
+    this.#viewedBefore = this.#viewed;
+    if (this.#passing && length <= MAX_COPY_BYTES) {
+      // Between fragments, which leave the chunk free: one small message must not keep all of it.
+      return new Uint8Array(chunk.subarray(start, start + length));
+    }
+    this.#viewed = true;
     // Not subarray(): on a Buffer it makes another Buffer, whose slice() does not copy.
     return new Uint8Array(chunk.buffer, chunk.byteOffset + start, length);
   }

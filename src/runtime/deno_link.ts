@@ -129,9 +129,16 @@ export class DenoLink implements Link {
       this.#held = undefined;
       if (chunk === undefined || this.#closed) continue;
       if (this.#paused) this.#held = chunk;
-      else this.#events?.onData(chunk);
+      else if (this.#events?.onData(chunk)) this.#reuse(chunk);
     }
     this.#reading = false;
+  }
+
+  /** Nobody looks at a chunk any more: the next read may fill its memory. */
+  #reuse({ buffer }: Uint8Array): void {
+    if (this.#buffer === NO_BUFFER && buffer.byteLength === this.#readBytes) {
+      this.#buffer = new Uint8Array(buffer as ArrayBuffer);
+    }
   }
 
   /** The next bytes; undefined where there were none, because of the end or of an error. */

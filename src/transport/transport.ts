@@ -26,8 +26,12 @@ export interface LinkInfo {
 
 /** What a link tells its owner. Never called before {@linkcode Link.open}, nor after `onClose`. */
 export interface LinkEvents {
-  /** Bytes arrived, at least one. The chunk belongs to the receiver: the link never writes to it again. */
-  onData(chunk: Uint8Array): void;
+  /**
+   * Bytes arrived, at least one. The chunk belongs to the receiver, and the link never writes to it
+   * again, unless the answer is `true`: then nobody looks at it any more, and its memory may be
+   * used again or freed.
+   */
+  onData(chunk: Uint8Array): boolean | void;
   /** `bufferedBytes` has fallen to 0 after it was above: all that was written has left. */
   onDrain(): void;
   /** The other side finished sending (FIN). Writing still works. */

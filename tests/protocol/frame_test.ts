@@ -385,3 +385,58 @@ describe("the first bytes of TLS", () => {
     assert.equal(decoder.next(), undefined);
   });
 });
+
+describe("a chunk is free", () => {
+  /** What the decoder says after a chunk with two bodies, of which each was released so. */
+  const after = (...released: (boolean | undefined)[]): boolean => {
+    const decoder = decoderOf(hex("00000002 0708 00000002 0a0b"));
+    for (const again of released) {
+      decoder.next();
+      if (again !== undefined) decoder.release(again);
+    }
+    return decoder.chunksFree;
+  };
+
+  it("when all of it was read and every body released for good", () => {
+    assert.equal(after(true, true), true);
+    assert.equal(after(true), false);
+    assert.equal(after(true, false), true, "a small body among such others is copied");
+    assert.equal(after(false, true), false);
+    assert.equal(after(undefined, undefined), false);
+  });
+
+  it("not while a large body of it may be looked at", () => {
+    const body = new Uint8Array(1025).fill(7);
+    const decoder = decoderOf(encodeFrame(hex("01")), encodeFrame(body));
+    decoder.next();
+    decoder.release(true);
+    assert.deepEqual(decoder.next(), body);
+    decoder.release(false);
+    assert.equal(decoder.chunksFree, false);
+  });
+
+  it("when what is left of a frame was put aside, and again after a later chunk", () => {
+    const decoder = decoderOf(hex("00000003 0708"));
+    assert.equal(decoder.next(), undefined);
+    assert.equal(decoder.chunksFree, true);
+    decoder.push(hex("09 00000001 0a"));
+    assert.deepEqual(decoder.next(), hex("070809"));
+    decoder.release(false);
+    assert.deepEqual(decoder.next(), hex("0a"));
+    decoder.release(true);
+    assert.equal(decoder.chunksFree, true);
+  });
+
+  it("a body that was copied is not changed with it", () => {
+    const chunk = hex("00000001 07 00000001 08");
+    const decoder = new FrameDecoder({ maxFrameBytes: 100 });
+    decoder.push(chunk);
+    decoder.next();
+    decoder.release(true);
+    const body = decoder.next();
+    decoder.release(false);
+    assert.equal(decoder.chunksFree, true);
+    chunk.fill(0);
+    assert.deepEqual(body, hex("08"));
+  });
+});

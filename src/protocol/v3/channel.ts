@@ -153,10 +153,10 @@ export class Channel implements LaneChannel {
   handleBody(body: Uint8Array, now: number): boolean {
     try {
       const frame = this.codec.decode(body);
-      // Fragments are copied as they come.
-      const { more } = frame;
+      // Fragments are copied as they come; pings and acknowledgements are read.
+      const { more, kind } = frame;
       this.#handle(frame, now);
-      return more;
+      return more || kind >= KIND.ping;
     } finally {
       // What is not kept by anybody must not be kept by this connection.
       this.codec.release();
@@ -197,14 +197,26 @@ export class Channel implements LaneChannel {
     this.#batchRuns.push(run);
   }
 
-  /** The batch was taken out of the outbox: its runs are kept in it. False: nothing of it is. */
+  /** The batch was taken out of the outbox: its runs are kept in it. False: they are kept elsewhere. */
   seal(chunk: Uint8Array): boolean {
     this.openRun = undefined;
-    if (this.#batchRuns.length === 0) return false;
+    const runs = this.#batchRuns;
+    if (runs.length === 0) return false;
+    let bytes = 0;
+    for (const run of runs) bytes += run.end - run.start;
+    // Beside fragments, which are made again from their message, the runs may be the least of it.
     const roomy = chunk.buffer.byteLength > SMALL_BUFFER_BYTES &&
-      chunk.length * 2 < chunk.buffer.byteLength;
-    const kept = roomy ? chunk.slice() : chunk;
-    for (const run of this.#batchRuns) run.chunk = kept;
+      bytes * 2 < chunk.buffer.byteLength;
+    const kept = roomy ? new Uint8Array(bytes) : chunk;
+    let at = 0;
+    for (const run of runs) {
+      run.chunk = kept;
+      if (!roomy) continue;
+      kept.set(chunk.subarray(run.start, run.end), at);
+      run.end = at + run.end - run.start;
+      run.start = at;
+      at = run.end;
+    }
     this.#batchRuns = [];
     return !roomy;
   }
