@@ -38,9 +38,9 @@ import type { SendPlan } from "./peer/send_queue.ts";
 import { detectRuntime } from "./runtime/runtime.ts";
 import { checkSecurity } from "./security.ts";
 import { noTraffic, type PoolStats, type TransportStats } from "./stats.ts";
-import { formatAddress, parseAddress, parseDialAddress } from "./transport/address.ts";
+import { canonicalAddress, parseAddress, parseDialAddress } from "./transport/address.ts";
+import { builtinTransports } from "./transport/builtin.ts";
 import { TransportRegistry } from "./transport/registry.ts";
-import { tcpTransport } from "./transport/tcp.ts";
 import type { DialOptions, Link, Transport } from "./transport/transport.ts";
 
 /** How warnings name callbacks. */
@@ -134,7 +134,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     this.#codec = codec ?? (bytesCodec as unknown as PayloadCodec<T>);
     this.#listeners = new Listeners(this.#options, undefined);
     this.#inbox = this.#newInbox();
-    this.#registry.register(tcpTransport(detectRuntime()));
+    for (const transport of builtinTransports(detectRuntime())) this.#registry.register(transport);
     for (const transport of transports ?? []) this.#registry.register(transport);
   }
 
@@ -146,6 +146,19 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
   /** Where we accept connections, with real ports; empty before `start` and without `listen`. */
   get addresses(): string[] {
     return this.#listeners.addresses;
+  }
+
+  /** The transports that can be had, those included that this runtime lacks: they say why. */
+  get transports(): readonly Transport[] {
+    return this.#registry.list();
+  }
+
+  /**
+   * Adds a transport for an address scheme, or puts it in the place of a built-in one. Also after
+   * `start`, for addresses that are dialed from then on.
+   */
+  registerTransport(transport: Transport): void {
+    this.#registry.register(transport);
   }
 
   /**
@@ -466,7 +479,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
       this.#environment.wallClock(),
     );
     const zstd = compression.enabled ? loadZstd() : undefined;
-    for (const address of listen) checkTransport(this.#transport(address), security, address);
+    for (const address of listen) this.#checkTransport(this.#transport(address), address);
     if (this.#phase !== "new") throw this.#shutdown("start");
     const listeners = new Listeners(this.#options, runtime.fileDescriptorLimit());
     this.#listeners = listeners;
@@ -575,8 +588,13 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
 
   #openLink(address: string, options: DialOptions): Promise<Link> {
     const transport = this.#transport(address);
-    checkTransport(transport, this.#options.security, address);
+    this.#checkTransport(transport, address);
     return transport.dial(address, options);
+  }
+
+  #checkTransport(transport: Transport, address: string): void {
+    const { security, identity } = this.#options;
+    checkTransport(transport, security, address, identity !== undefined);
   }
 
   #stateChanged(nodeId: string | undefined, change: StateChange): void {
@@ -681,7 +699,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
   }
 
   #checkedPeer({ nodeId, address }: PeerAddress): PeerAddress {
-    const { scheme, host, port } = parseDialAddress(address);
+    const parsed = parseDialAddress(address);
     // The same rules as for our own node id; the error names the right argument.
     resolveOptions({ nodeId, security: "development" });
     if (nodeId === this.nodeId) {
@@ -689,8 +707,8 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
         peer: nodeId,
       });
     }
-    this.#registry.get(scheme);
-    return { nodeId, address: formatAddress(scheme, host, port) };
+    this.#registry.get(parsed.scheme);
+    return { nodeId, address: canonicalAddress(parsed) };
   }
 
   #encode(payload: T, nodeId: string | undefined): Uint8Array {

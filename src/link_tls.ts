@@ -78,8 +78,16 @@ export function linkTls(material: TlsMaterial, role: "dialer" | "listener"): Lin
   };
 }
 
-/** Refuses a transport that can't give what the security mode asks for. */
-export function checkTransport(transport: Transport, mode: SecurityMode, address: string): void {
+/**
+ * Refuses a transport that can't give what the security mode asks for. Where it can't show
+ * certificates, `hasKeys` says whether nodes can prove who they are by their keys.
+ */
+export function checkTransport(
+  transport: Transport,
+  mode: SecurityMode,
+  address: string,
+  hasKeys: boolean,
+): void {
   const { encrypted, peerAuthenticated } = transport.capabilities;
   if (mode === "development" || mode === "legacy") return;
   if (!encrypted) {
@@ -88,10 +96,11 @@ export function checkTransport(transport: Transport, mode: SecurityMode, address
       `Cannot use ${address}: ${transport.scheme} can't encrypt, and security is "${mode}"`,
     );
   }
-  if (mode === "strict" && !peerAuthenticated) {
+  if (mode === "strict" && !peerAuthenticated && !hasKeys) {
     throw new TransportError(
       "MtlsRequired",
       `Cannot use ${address}: ${transport.scheme} can't verify peers, and security is "strict"`,
+      { recovery: "give identity.privateKey and identity.trustedKeys, or use another transport" },
     );
   }
 }

@@ -13,7 +13,12 @@ import {
   type OptionSource,
 } from "./option_reader.ts";
 import type { PeerAddress, ResolvedOptions } from "./options.ts";
-import { formatAddress, PORT_ZERO_PROBLEM, readAddress } from "./transport/address.ts";
+import {
+  canonicalAddress,
+  isDialable,
+  PORT_ZERO_PROBLEM,
+  readAddress,
+} from "./transport/address.ts";
 
 /** The most routes that an endpoint keeps. */
 export const MAX_ROUTES: number = 65_536;
@@ -80,6 +85,6 @@ function resolveAddress(reader: OptionReader, key: string, value: unknown, liste
   if (value === undefined) throw reader.error(key, "is required");
   const address = readAddress(value);
   if (typeof address === "string") throw reader.error(key, address);
-  if (!listens && address.port === 0) throw reader.error(key, PORT_ZERO_PROBLEM);
-  return formatAddress(address.scheme, address.host, address.port);
+  if (!listens && !isDialable(address)) throw reader.error(key, PORT_ZERO_PROBLEM);
+  return canonicalAddress(address);
 }

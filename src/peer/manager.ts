@@ -557,6 +557,8 @@ export class PeerManager implements PeerHost, AcceptedHost {
   #identify(link: Link, nodeId: string, role: "client" | "server"): PeerIdentity | undefined {
     const { tls } = this.options;
     if (tls === undefined) return undefined;
+    // Who can't show a certificate here proves its key instead.
+    if (link.info.proofNeeded && this.#demandsProof(undefined)) return undefined;
     // A listener that asks for no certificate has none to look at.
     if (role === "client" && !tls.requireClientAuth) return undefined;
     const wallClock = this.environment.wallClock();
@@ -564,10 +566,11 @@ export class PeerManager implements PeerHost, AcceptedHost {
   }
 
   /** Where both sides show certificates, nobody needs another proof. */
-  get #proves(): boolean {
+  #proves({ proofNeeded }: LinkInfo): boolean {
     const { tls } = this.options;
     return this.#credentials.identity?.publicKey !== undefined &&
-      !(tls !== undefined && tls.requireClientAuth && tls.nodeIdVerification !== "None");
+      (proofNeeded === true ||
+        !(tls !== undefined && tls.requireClientAuth && tls.nodeIdVerification !== "None"));
   }
 
   /** Whether a peer must prove its key, where its certificate has not proved who it is. */
@@ -619,7 +622,7 @@ export class PeerManager implements PeerHost, AcceptedHost {
       zstd: this.#credentials.zstd,
       crc32: this.#credentials.crc32,
       identity: this.#credentials.identity,
-      prove: this.#proves,
+      prove: this.#proves(link.info),
       compressMethod: options.compression.method,
       compressMinSize: options.compression.minSize,
       healthCheckMs: options.pool.healthCheckIntervalMs || undefined,

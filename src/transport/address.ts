@@ -1,5 +1,6 @@
 /**
- * Addresses of nodes: `tcp://host:port`, or `host:port`, which means tcp.
+ * Addresses of nodes: `tcp://host:port`, or `host:port`, which means tcp; `ws://host:port/path`,
+ * `unix:/path/to.sock`, `memory://name`.
  *
  * @module
  */
@@ -11,15 +12,25 @@ import { showValue } from "../show_value.ts";
 export interface Address {
   /** The transport's scheme in lower case, without "://". Whether it exists is the registry's matter. */
   readonly scheme: string;
-  /** A host name, an IPv4 address, or an IPv6 address without its brackets. */
+  /** A host name, an IPv4 address, or an IPv6 address without its brackets; "" for `unix:`. */
   readonly host: string;
-  /** 0 to 65535. */
+  /** 0 to 65535; 0 for `unix:`. */
   readonly port: number;
+  /** The path of `ws:` and `wss:`, from its slash on, or that of a Unix socket; "" elsewhere. */
+  readonly path: string;
 }
 
 /** The scheme of an address that names none. */
 const DEFAULT_SCHEME = "tcp";
 const MAX_PORT = 65535;
+/** The ports of schemes that may leave it out. */
+const DEFAULT_PORTS: Readonly<Record<string, number>> = { ws: 80, wss: 443, memory: 0 };
+/** Schemes whose addresses may have a path behind the port. */
+const WITH_PATH: ReadonlySet<string> = new Set(["ws", "wss"]);
+/** Schemes that have no port to dial. */
+const PORTLESS: ReadonlySet<string> = new Set(["unix", "memory"]);
+/** What `sockaddr_un` takes on every system (104 bytes on some), its final zero aside. */
+const MAX_SOCKET_PATH_BYTES = 103;
 /** RFC 1035, section 2.3.4. */
 const MAX_HOST_CHARS = 253;
 /** Why an address to dial is refused when its port is 0. */
@@ -31,14 +42,14 @@ const MAX_ADDRESS_CHARS = 400;
 /**
  * Takes an address apart. Port 0 is allowed: it asks a listener for a free port.
  *
- * @param text `"tcp://host:port"`, `"host:port"`, `"[::1]:9100"`.
+ * @param text `"tcp://host:port"`, `"host:port"`, `"[::1]:9100"`, `"wss://host/path"`, `"unix:/a.sock"`.
  * @param path What a {@linkcode ConfigError} names as the culprit.
  * @throws {ConfigError} Where the text is anything else: no port, spaces, user info, a path, an
  * empty host, an IPv6 address without brackets.
  *
  * @example
  * ```ts ignore
- * parseAddress("[::1]:9100"); // { scheme: "tcp", host: "::1", port: 9100 }
+ * parseAddress("[::1]:9100"); // { scheme: "tcp", host: "::1", port: 9100, path: "" }
  * ```
  */
 export function parseAddress(text: string, path: string = "address"): Address {
@@ -54,8 +65,13 @@ export function parseAddress(text: string, path: string = "address"): Address {
  */
 export function parseDialAddress(text: string, path: string = "address"): Address {
   const address = parseAddress(text, path);
-  if (address.port === 0) throw new ConfigError(path, PORT_ZERO_PROBLEM);
+  if (!isDialable(address)) throw new ConfigError(path, PORT_ZERO_PROBLEM);
   return address;
+}
+
+/** Whether an address can be dialed, and not only be listened on. */
+export function isDialable({ scheme, port }: Address): boolean {
+  return port !== 0 || PORTLESS.has(scheme);
 }
 
 /**
@@ -73,27 +89,62 @@ export function readAddress(value: unknown): Address | string {
   return typeof result === "string" ? `${result}, got ${showValue(value)}` : result;
 }
 
-/** Puts an address together; an IPv6 host gets brackets. The inverse of {@linkcode parseAddress}. */
-export function formatAddress(scheme: string, host: string, port: number): string {
-  return `${scheme}://${host.includes(":") ? `[${host}]` : host}:${port}`;
+/**
+ * Puts an address together; an IPv6 host gets brackets. The inverse of {@linkcode parseAddress},
+ * with `unix:` for a path of its own.
+ */
+export function formatAddress(scheme: string, host: string, port: number, path = ""): string {
+  if (scheme === "unix") return `unix:${path}`;
+  const portPart = scheme === "memory" && port === 0 ? "" : `:${port}`;
+  return `${scheme}://${host.includes(":") ? `[${host}]` : host}${portPart}${path}`;
+}
+
+/** {@linkcode formatAddress} of the parts that {@linkcode parseAddress} gave. */
+export function canonicalAddress({ scheme, host, port, path }: Address): string {
+  return formatAddress(scheme, host, port, path);
 }
 
 function splitAddress(text: string): Address | string {
   if (/\s/.test(text)) return "must not contain spaces";
+  if (/^unix:/i.test(text)) return splitUnix(text.slice("unix:".length));
   const schemeEnd = text.indexOf("://");
   const scheme = schemeEnd < 0 ? DEFAULT_SCHEME : text.slice(0, schemeEnd).toLowerCase();
   if (!/^[a-z][a-z0-9+.-]*$/.test(scheme)) return "must start with a scheme or a host";
-  const authority = schemeEnd < 0 ? text : text.slice(schemeEnd + 3);
+  let authority = schemeEnd < 0 ? text : text.slice(schemeEnd + 3);
+  let path = "";
+  if (WITH_PATH.has(scheme)) {
+    const pathStart = authority.indexOf("/");
+    path = pathStart < 0 ? "/" : authority.slice(pathStart);
+    if (pathStart >= 0) authority = authority.slice(0, pathStart);
+    if (/[^!-~]|[?#\\]/.test(path)) return "must have a plain path, without a query";
+  }
   if (/[/?#\\]/.test(authority)) return "must not contain a path";
 
   const portStart = authority.lastIndexOf(":");
-  if (portStart < 0 || authority.endsWith("]")) return 'must end in ":port"';
-  const host = authority.slice(0, portStart);
+  const implied = DEFAULT_PORTS[scheme];
+  if (portStart < 0 || authority.endsWith("]")) {
+    if (implied === undefined) return 'must end in ":port"';
+    authority = `${authority}:${implied}`;
+  }
+  const hostEnd = authority.lastIndexOf(":");
+  const host = authority.slice(0, hostEnd);
   const problem = problemOfHost(host);
   if (problem !== undefined) return problem;
-  const port = parsePort(authority.slice(portStart + 1));
+  const port = parsePort(authority.slice(hostEnd + 1));
   if (port === undefined) return `must end in a port between 0 and ${MAX_PORT}`;
-  return { scheme, host: host.startsWith("[") ? host.slice(1, -1) : host, port };
+  return { scheme, host: host.startsWith("[") ? host.slice(1, -1) : host, port, path };
+}
+
+/** What stands behind `unix:`: a path, before which `//` may stand as in other URLs. */
+function splitUnix(text: string): Address | string {
+  const path = text.startsWith("///") ? text.slice(2) : text;
+  if (path === "" || path.startsWith("//")) return "must name the path of a Unix socket";
+  // deno-lint-ignore no-control-regex
+  if (/[\0-\x1f\x7f]/.test(path)) return "must not contain control characters";
+  if (new TextEncoder().encode(path).length > MAX_SOCKET_PATH_BYTES) {
+    return `must have a socket path of at most ${MAX_SOCKET_PATH_BYTES} bytes`;
+  }
+  return { scheme: "unix", host: "", port: 0, path };
 }
 
 function parsePort(text: string): number | undefined {

@@ -14,7 +14,15 @@ const SCHEME = "tcp";
 export function tcpTransport(runtime: Runtime): Transport {
   return {
     scheme: SCHEME,
-    capabilities: { reliable: true, ordered: true, encrypted: true, peerAuthenticated: true },
+    priority: 60,
+    capabilities: {
+      reliable: true,
+      ordered: true,
+      multiplexed: false,
+      encrypted: true,
+      peerAuthenticated: true,
+      maxMessageSize: undefined,
+    },
     dial: async (address, options) =>
       await runtime.connect(socketAddress(parseDialAddress(address)), options),
     listen: async (address, options) =>

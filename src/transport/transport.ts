@@ -22,6 +22,11 @@ export interface LinkInfo {
   readonly encrypted: boolean;
   /** DER bytes of the certificate the other side proved to own, verified against the CA; undefined where it showed none. */
   readonly peerCertificate: Uint8Array | undefined;
+  /**
+   * Whether the certificate of the other side can't be asked for or seen here, so that a node must
+   * prove its key where it would show its certificate elsewhere (docs/protocol.md, section 6).
+   */
+  readonly proofNeeded?: boolean;
 }
 
 /** What a link tells its owner. Never called before {@linkcode Link.open}, nor after `onClose`. */
@@ -94,6 +99,8 @@ export interface DialOptions {
 
 /** What a listener needs beside the address. */
 export interface ListenOptions {
+  /** Permissions of a Unix socket's file; undefined: its owner alone. */
+  readonly unixMode?: number | undefined;
   /** TLS settings; undefined accepts plain text. */
   readonly tls: LinkTls | undefined;
   /** Seconds between TCP keepalive probes; undefined switches them off. */
@@ -120,24 +127,41 @@ export interface Listener {
   close(): Promise<void>;
 }
 
-/** What a transport can do. */
+/** What a transport can do on this runtime. */
 export interface TransportCapabilities {
   /** What is written arrives, or the link closes. */
   readonly reliable: boolean;
   /** What arrives, arrives in the order of writing. */
   readonly ordered: boolean;
+  /** Links to one address share a connection, and none of them waits for what another has lost. */
+  readonly multiplexed: boolean;
   /** Can encrypt. */
   readonly encrypted: boolean;
   /** Can show each side a verified certificate of the other. */
   readonly peerAuthenticated: boolean;
+  /** The longest message it carries, in bytes; undefined where `maxMessageSize` alone decides. */
+  readonly maxMessageSize: number | undefined;
 }
 
-/** A way to reach other nodes: one per address scheme. */
+/** The priority of a transport that names none. */
+export const DEFAULT_PRIORITY = 50;
+
+/**
+ * A way to reach other nodes: one per address scheme. Made for `new Endpoint({ transports: [ … ] })`
+ * or {@linkcode Endpoint.registerTransport}.
+ */
 export interface Transport {
   /** The address scheme without "://". */
   readonly scheme: string;
   /** What it can do on this runtime. */
   readonly capabilities: TransportCapabilities;
+  /**
+   * Which of a peer's addresses is tried first: the one with the highest. Usually 0 to 100.
+   * @default {50}
+   */
+  readonly priority?: number;
+  /** Why it can't be used on this runtime; undefined: it can. */
+  readonly unavailable?: string | undefined;
   /** Opens a link. Rejects with a {@linkcode TransportError}, or with `signal.reason`. */
   dial(address: string, options: DialOptions): Promise<Link>;
   /** Starts to accept. Rejects with a {@linkcode TransportError} where the address cannot be bound. */

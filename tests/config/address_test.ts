@@ -2,7 +2,12 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import { ConfigError } from "../../src/errors.ts";
-import { formatAddress, parseAddress, parseDialAddress } from "../../src/transport/address.ts";
+import {
+  canonicalAddress,
+  formatAddress,
+  parseAddress,
+  parseDialAddress,
+} from "../../src/transport/address.ts";
 
 function refusal(text: unknown): string {
   try {
@@ -15,28 +20,81 @@ function refusal(text: unknown): string {
   return assert.fail(`accepted ${String(text)}`);
 }
 
+describe("parseAddress of schemes with other addresses", () => {
+  it("takes the path of a WebSocket, and knows its ports", () => {
+    const cases: [string, string, number, string, string][] = [
+      ["ws://h:8080/a/b", "h", 8080, "/a/b", "ws://h:8080/a/b"],
+      ["ws://h", "h", 80, "/", "ws://h:80/"],
+      ["wss://[::1]/x", "::1", 443, "/x", "wss://[::1]:443/x"],
+    ];
+    for (const [text, host, port, path, canonical] of cases) {
+      const address = parseAddress(text);
+      assert.deepEqual(address, { scheme: text.split(":")[0], host, port, path });
+      assert.equal(canonicalAddress(address), canonical);
+      assert.deepEqual(parseAddress(canonical), address);
+    }
+    for (const text of ["ws://h/a?b", "ws://h/a#b", "wss://h/\\a", "ws://u@h/"]) refusal(text);
+  });
+
+  it("takes the path of a Unix socket", () => {
+    for (const text of ["unix:/run/a.sock", "unix:///run/a.sock", "UNIX:/run/a.sock"]) {
+      const address = parseAddress(text);
+      assert.deepEqual(address, { scheme: "unix", host: "", port: 0, path: "/run/a.sock" });
+      assert.equal(canonicalAddress(address), "unix:/run/a.sock");
+      assert.deepEqual(parseDialAddress(text), address);
+    }
+    assert.equal(parseAddress("unix:./a.sock").path, "./a.sock");
+    assert.equal(parseAddress(`unix:/${"a".repeat(102)}`).path.length, 103);
+    for (const text of ["unix:", "unix://host/a", "unix:/a\0b", `unix:/${"a".repeat(103)}`]) {
+      refusal(text);
+    }
+  });
+
+  it("needs no port in memory", () => {
+    assert.equal(canonicalAddress(parseDialAddress("memory://node1")), "memory://node1");
+    assert.equal(canonicalAddress(parseDialAddress("memory://node1:7")), "memory://node1:7");
+  });
+});
+
 describe("parseAddress", () => {
   it("takes a scheme, a host and a port apart", () => {
     assert.deepEqual(parseAddress("tcp://node1.example.com:9100"), {
       scheme: "tcp",
       host: "node1.example.com",
       port: 9100,
+      path: "",
     });
     assert.deepEqual(parseAddress("QUIC://10.0.1.2:1"), {
       scheme: "quic",
       host: "10.0.1.2",
       port: 1,
+      path: "",
     });
   });
 
   it("takes an address without a scheme for tcp", () => {
-    assert.deepEqual(parseAddress("db_1:65535"), { scheme: "tcp", host: "db_1", port: 65535 });
-    assert.deepEqual(parseAddress("0.0.0.0:0"), { scheme: "tcp", host: "0.0.0.0", port: 0 });
+    assert.deepEqual(parseAddress("db_1:65535"), {
+      scheme: "tcp",
+      host: "db_1",
+      port: 65535,
+      path: "",
+    });
+    assert.deepEqual(parseAddress("0.0.0.0:0"), {
+      scheme: "tcp",
+      host: "0.0.0.0",
+      port: 0,
+      path: "",
+    });
   });
 
   it("takes the brackets off an IPv6 address", () => {
     for (const host of ["::", "::1", "1:2:3:4:5:6:7:8", "1::8", "::ffff:1.2.3.4", "fe80::1%eth0"]) {
-      assert.deepEqual(parseAddress(`[${host}]:9100`), { scheme: "tcp", host, port: 9100 });
+      assert.deepEqual(parseAddress(`[${host}]:9100`), {
+        scheme: "tcp",
+        host,
+        port: 9100,
+        path: "",
+      });
     }
   });
 
@@ -134,7 +192,9 @@ describe("formatAddress", () => {
     const scheme = fc.constantFrom("tcp", "quic", "ws", "memory");
     fc.assert(
       fc.property(scheme, host, fc.nat({ max: 65535 }), (scheme, host, port) => {
-        assert.deepEqual(parseAddress(formatAddress(scheme, host, port)), { scheme, host, port });
+        const path = scheme === "ws" ? "/" : "";
+        const text = formatAddress(scheme, host, port, path);
+        assert.deepEqual(parseAddress(text), { scheme, host, port, path });
       }),
     );
   });

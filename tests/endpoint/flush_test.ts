@@ -59,7 +59,14 @@ function promptTransport(): Transport {
   };
   return {
     scheme: "prompt",
-    capabilities: { reliable: true, ordered: true, encrypted: false, peerAuthenticated: false },
+    capabilities: {
+      reliable: true,
+      ordered: true,
+      multiplexed: false,
+      encrypted: false,
+      peerAuthenticated: false,
+      maxMessageSize: undefined,
+    },
     dial: () => {
       const [near, far] = [new PromptLink(info), new PromptLink(info)];
       near.peer = far;

@@ -266,7 +266,14 @@ describe("strict mode", () => {
     const ca = await TestCa.create();
     const pipe = {
       scheme: "pipe",
-      capabilities: { reliable: true, ordered: true, encrypted: false, peerAuthenticated: false },
+      capabilities: {
+        reliable: true,
+        ordered: true,
+        multiplexed: false,
+        encrypted: false,
+        peerAuthenticated: false,
+        maxMessageSize: undefined,
+      },
       dial: () => Promise.reject(new Error("not reached")),
       listen: () => Promise.reject(new Error("not reached")),
     };

@@ -443,7 +443,14 @@ export class SimulatedNetwork {
     const { encrypted } = this.plan;
     return {
       scheme: "memory",
-      capabilities: { reliable: true, ordered: true, encrypted, peerAuthenticated: false },
+      capabilities: {
+        reliable: true,
+        ordered: true,
+        multiplexed: false,
+        encrypted,
+        peerAuthenticated: false,
+        maxMessageSize: undefined,
+      },
       dial: (address, options) => this.#dial(owner, address, options),
       listen: (_, options) => this.#listen(owner, options),
     };

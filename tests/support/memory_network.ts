@@ -353,7 +353,14 @@ export class MemoryNetwork {
   transport(host: string): Transport {
     return {
       scheme: "memory",
-      capabilities: { reliable: true, ordered: true, encrypted: false, peerAuthenticated: false },
+      capabilities: {
+        reliable: true,
+        ordered: true,
+        multiplexed: false,
+        encrypted: false,
+        peerAuthenticated: false,
+        maxMessageSize: undefined,
+      },
       dial: (address, options) => this.#dial(host, address, options),
       listen: (address, options) => this.#listen(address, options),
     };
