@@ -26,6 +26,8 @@ import {
 import { type StreamHandler, StreamHandlers } from "./peer/stream_handlers.ts";
 import type { TransportStream } from "./peer/web_stream.ts";
 import { type PeerInfo, peerInfo } from "./peer_info.ts";
+import { OBJECT_SOURCE } from "./option_reader.ts";
+import { addressesOf, resolvePeer } from "./resolve_addresses.ts";
 import { resolveOptions } from "./resolve_options.ts";
 import { type Environment, systemEnvironment } from "./runtime/environment.ts";
 import { crc32 } from "./runtime/crc32.ts";
@@ -38,10 +40,15 @@ import type { SendPlan } from "./peer/send_queue.ts";
 import { detectRuntime } from "./runtime/runtime.ts";
 import { checkSecurity } from "./security.ts";
 import { noTraffic, type PoolStats, type TransportStats } from "./stats.ts";
-import { canonicalAddress, parseAddress, parseDialAddress } from "./transport/address.ts";
+import { parseAddress, parseDialAddress } from "./transport/address.ts";
 import { builtinTransports } from "./transport/builtin.ts";
 import { TransportRegistry } from "./transport/registry.ts";
-import type { DialOptions, Link, Transport } from "./transport/transport.ts";
+import {
+  DEFAULT_PRIORITY,
+  type DialOptions,
+  type Link,
+  type Transport,
+} from "./transport/transport.ts";
 
 /** How warnings name callbacks. */
 const MESSAGE_HANDLER = "the message handler";
@@ -188,8 +195,8 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
    */
   async connect(peer: PeerAddress, options: { signal?: AbortSignal } = {}): Promise<void> {
     const manager = this.#running("connect");
-    const { nodeId, address } = this.#checkedPeer(peer);
-    await manager.connect(nodeId, address, options.signal);
+    const checked = this.#checkedPeer(peer);
+    await manager.connect(checked.nodeId, addressesOf(checked), options.signal);
   }
 
   /**
@@ -516,8 +523,8 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
       );
     }
     // One list of peers may serve every node of a cluster: we are in it, too.
-    for (const { nodeId, address } of peers) {
-      if (nodeId !== this.nodeId) manager.keepConnected(nodeId, address);
+    for (const peer of peers) {
+      if (peer.nodeId !== this.nodeId) manager.keepConnected(peer.nodeId, addressesOf(peer));
     }
   }
 
@@ -562,6 +569,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
         return inbox.full;
       },
       openLink: (address, options) => this.#openLink(address, options),
+      priority: (address) => this.#priority(address),
       exchange: {
         handlers: this.#handlers,
         streamHandlers: this.#streamHandlers,
@@ -586,10 +594,10 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     };
   }
 
-  #openLink(address: string, options: DialOptions): Promise<Link> {
+  async #openLink(address: string, options: DialOptions): Promise<Link> {
     const transport = this.#transport(address);
     this.#checkTransport(transport, address);
-    return transport.dial(address, options);
+    return await transport.dial(address, options);
   }
 
   #checkTransport(transport: Transport, address: string): void {
@@ -682,8 +690,9 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     if (known !== undefined) return known;
     const route = this.routes.resolve(nodeId);
     if (route === undefined || route.nodeId === this.nodeId) throw noSuchPeer(nodeId, action);
-    this.#registry.get(parseAddress(route.address).scheme);
-    return manager.reach(route.nodeId, route.address);
+    const addresses = addressesOf(route);
+    this.#checkUsable(addresses);
+    return manager.reach(route.nodeId, addresses);
   }
 
   #peer(nodeId: string, action: string): Peer {
@@ -699,7 +708,9 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
   }
 
   #checkedPeer({ nodeId, address }: PeerAddress): PeerAddress {
-    const parsed = parseDialAddress(address);
+    const list = typeof address === "string" ? [address] : address;
+    const path = (i: number) => typeof address === "string" ? "address" : `address[${i}]`;
+    for (const [i, item] of list.entries()) parseDialAddress(item, path(i));
     // The same rules as for our own node id; the error names the right argument.
     resolveOptions({ nodeId, security: "development" });
     if (nodeId === this.nodeId) {
@@ -707,8 +718,22 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
         peer: nodeId,
       });
     }
-    this.#registry.get(parsed.scheme);
-    return { nodeId, address: canonicalAddress(parsed) };
+    const checked = resolvePeer({ nodeId, address }, "", OBJECT_SOURCE);
+    this.#checkUsable(addressesOf(checked));
+    return checked;
+  }
+
+  /** One address that can be used is enough; others may be for other runtimes. */
+  #checkUsable(addresses: readonly string[]): void {
+    if (addresses.length > 1 && addresses.some((one) => this.#priority(one) !== undefined)) return;
+    this.#transport(addresses[0]!);
+  }
+
+  #priority(address: string): number | undefined {
+    const { scheme } = parseAddress(address);
+    const transport = this.#registry.list().find((other) => other.scheme === scheme);
+    if (transport === undefined || transport.unavailable !== undefined) return undefined;
+    return transport.priority ?? DEFAULT_PRIORITY;
   }
 
   #encode(payload: T, nodeId: string | undefined): Uint8Array {

@@ -31,8 +31,11 @@ export type WhenFull = "wait" | "reject" | "drop-oldest" | "drop-newest";
 export interface PeerAddress {
   /** The peer's node id; its certificate or its handshake must prove it. */
   nodeId: string;
-  /** `"tcp://host:port"`, or `"host:port"`, which means tcp. */
-  address: string;
+  /**
+   * `"tcp://host:port"`, or `"host:port"`, which means tcp; or up to 16 addresses, of which the best
+   * that works is used: the one whose transport has the highest priority.
+   */
+  address: string | readonly string[];
 }
 
 /** Certificates, as PEM text or as paths of PEM files (not both for one of them). */

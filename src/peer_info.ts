@@ -52,6 +52,8 @@ export interface PeerInfo {
   readonly health: PeerHealth;
   /** Where we dial it; undefined for a peer that only dialed us. */
   readonly address: string | undefined;
+  /** All the addresses that we know of, in the order in which they were given. */
+  readonly addresses: readonly string[];
   /** What its certificate proved; undefined where the security mode verifies no name. */
   readonly identity: PeerIdentity | undefined;
   /** The Ed25519 key that it has proved, base64; undefined where none was asked for. */
@@ -92,6 +94,7 @@ export function peerInfo(peer: Peer, now: number): PeerInfo {
     nodeId: peer.nodeId,
     state: peer.state,
     address: peer.address,
+    addresses: [...peer.addresses],
     identity: peer.connectionCount > 0 ? peer.identity : undefined,
     version: negotiated?.version,
     health: peer.health,

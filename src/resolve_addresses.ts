@@ -23,6 +23,9 @@ import {
 /** The most routes that an endpoint keeps. */
 export const MAX_ROUTES: number = 65_536;
 
+/** The most addresses that a peer may have. */
+export const MAX_ADDRESSES: number = 16;
+
 const PEER_KEYS = ["nodeId", "address"];
 
 /** Checks `nodeId`, which is required. */
@@ -77,8 +80,25 @@ export function resolvePeer(
 ): Readonly<PeerAddress> {
   const reader = new OptionReader(value, path, PEER_KEYS, source);
   const nodeId = resolveNodeId(reader);
-  const address = resolveAddress(reader, "address", reader.raw("address"), false);
-  return Object.freeze({ nodeId, address });
+  return Object.freeze({ nodeId, address: resolveAddresses(reader, reader.raw("address")) });
+}
+
+/** The addresses of a peer, at least one. */
+export function addressesOf({ address }: PeerAddress): readonly string[] {
+  return typeof address === "string" ? [address] : address;
+}
+
+function resolveAddresses(reader: OptionReader, value: unknown): string | readonly string[] {
+  if (!Array.isArray(value)) return resolveAddress(reader, "address", value, false);
+  if (value.length === 0 || value.length > MAX_ADDRESSES) {
+    throw reader.error("address", `must be one address, or 1 to ${MAX_ADDRESSES} of them`);
+  }
+  const addresses = Array.from(
+    value,
+    (item, index) => resolveAddress(reader, `address[${index}]`, item, false),
+  );
+  const distinct = [...new Set(addresses)];
+  return distinct.length === 1 ? distinct[0]! : Object.freeze(distinct);
 }
 
 function resolveAddress(reader: OptionReader, key: string, value: unknown, listens: boolean) {

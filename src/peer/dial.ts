@@ -7,56 +7,104 @@
 import { HandshakeError, TransportError } from "../errors.ts";
 import type { Rejection } from "../protocol/connection.ts";
 import type { Link } from "../transport/transport.ts";
+import { discard } from "./discard.ts";
 import { Driver, type DriverConfig, type DriverOwner } from "./driver.ts";
+import { allFailed, type Failures, race, type Winner } from "./race.ts";
 
 /** What one attempt needs. */
 export interface DialPlan {
   readonly nodeId: string;
-  readonly address: string;
+  /** Where the node may be, at least one address, in the order in which they are tried. */
+  readonly addresses: readonly string[];
   readonly timeoutMs: number;
   /** Ends the attempt from outside. */
   readonly signal: AbortSignal;
   setTimer(delayMs: number, callback: () => void): () => void;
-  openLink(signal: AbortSignal): Promise<Link>;
+  openLink(address: string, signal: AbortSignal): Promise<Link>;
   /** The link is there: verifies whom it leads to, or throws. */
-  onLink(link: Link): void;
+  onLink(link: Link, address: string): void;
   newConfig(link: Link): DriverConfig;
   /** The handshake is complete; no message has been delivered yet. */
   attach(driver: Driver): void;
 }
 
-/** Resolves when the connection is established and attached. */
-export async function dial(plan: DialPlan): Promise<void> {
+/**
+ * Resolves with the address in use when the connection is established and attached. Links are
+ * raced, handshakes are not: where one fails, the addresses that are left have their turn.
+ */
+export async function dial(plan: DialPlan): Promise<string> {
   const abort = new AbortController();
   const stop = () => abort.abort(plan.signal.reason);
   plan.signal.addEventListener("abort", stop, { once: true });
   if (plan.signal.aborted) stop();
-  const cancelTimer = plan.setTimer(plan.timeoutMs, () => {
-    abort.abort(
-      new TransportError(
-        "Timeout",
-        `Cannot connect to ${plan.nodeId} at ${plan.address}: no answer within ${plan.timeoutMs} ms`,
-        { peer: plan.nodeId },
-      ),
-    );
-  });
+  const failures: Failures = new Map();
+  const cancelTimer = plan.setTimer(plan.timeoutMs, () => abort.abort(tooLate(plan, failures)));
   try {
-    const link = await plan.openLink(abort.signal);
-    try {
-      abort.signal.throwIfAborted();
-      plan.onLink(link);
-    } catch (error) {
-      discard(link);
-      throw error;
+    while (true) {
+      const addresses = plan.addresses.filter((address) => !failures.has(address));
+      if (addresses.length === 0) throw allFailed(plan.nodeId, failures);
+      const winner = await race({
+        addresses,
+        signal: abort.signal,
+        open: (address, signal) => plan.openLink(address, signal),
+        setTimer: (delayMs, callback) => plan.setTimer(delayMs, callback),
+      }, failures);
+      if (winner === undefined) continue;
+      try {
+        await establish(winner, plan, abort.signal);
+        return winner.address;
+      } catch (error) {
+        if (abort.signal.aborted) throw error;
+        failures.set(winner.address, error);
+      }
     }
-    await handshake(link, plan, abort.signal);
   } finally {
     cancelTimer();
     plan.signal.removeEventListener("abort", stop);
   }
 }
 
-function handshake(link: Link, plan: DialPlan, signal: AbortSignal): Promise<void> {
+function tooLate(
+  { nodeId, addresses, timeoutMs }: DialPlan,
+  failures: Failures,
+): TransportError {
+  const [address] = addresses;
+  if (addresses.length === 1) {
+    const text = `Cannot connect to ${nodeId} at ${address}: no answer within ${timeoutMs} ms`;
+    return new TransportError("Timeout", text, { peer: nodeId });
+  }
+  const list = addresses.map((address) => {
+    const error = failures.get(address);
+    return `${address}: ${error instanceof Error ? error.message : "no answer"}`;
+  });
+  const text = `Cannot connect to ${nodeId} within ${timeoutMs} ms: ${list.join("; ")}`;
+  return new TransportError("NegotiationTimeout", text, {
+    peer: nodeId,
+    cause: new AggregateError([...failures.values()], text),
+  });
+}
+
+async function establish(
+  { link, address }: Winner,
+  plan: DialPlan,
+  signal: AbortSignal,
+): Promise<void> {
+  try {
+    signal.throwIfAborted();
+    plan.onLink(link, address);
+  } catch (error) {
+    discard(link);
+    throw error;
+  }
+  await handshake(link, address, plan, signal);
+}
+
+function handshake(
+  link: Link,
+  address: string,
+  plan: DialPlan,
+  signal: AbortSignal,
+): Promise<void> {
   return new Promise((resolve, reject) => {
     const onAbort = () => driver.close(asError(signal.reason, plan));
     signal.addEventListener("abort", onAbort, { once: true });
@@ -68,7 +116,7 @@ function handshake(link: Link, plan: DialPlan, signal: AbortSignal): Promise<voi
       },
       (error) => {
         signal.removeEventListener("abort", onAbort);
-        reject(lostInHandshake(error, plan));
+        reject(lostInHandshake(error, plan.nodeId, address));
       },
     );
     const driver = new Driver(link, plan.newConfig(link), owner);
@@ -115,19 +163,17 @@ class Handshaking implements DriverOwner {
   onPeerEnd(): void {}
 }
 
-/** A link that nobody wants: its end concerns nobody either. */
-export function discard(link: Link): void {
-  link.open({ onData() {}, onDrain() {}, onEnd() {}, onClose() {} });
-  link.close();
-}
-
-function lostInHandshake(error: TransportError | undefined, plan: DialPlan): TransportError {
+function lostInHandshake(
+  error: TransportError | undefined,
+  nodeId: string,
+  address: string,
+): TransportError {
   if (error !== undefined && error.code !== "ConnectionClosed") return error;
   return new HandshakeError(
-    `Cannot connect to ${plan.nodeId} at ${plan.address}: the connection was lost before the ` +
+    `Cannot connect to ${nodeId} at ${address}: the connection was lost before the ` +
       "listener answered; it may have refused our certificate, or be overloaded",
     undefined,
-    { peer: plan.nodeId, cause: error, retryable: true },
+    { peer: nodeId, cause: error, retryable: true },
   );
 }
 

@@ -51,6 +51,8 @@ export interface ManagerHost {
   readonly limits: ConnectionLimits;
   readonly inboxFull: boolean;
   openLink(address: string, options: DialOptions): Promise<Link>;
+  /** How much an address is preferred; undefined where its transport can't be used here. */
+  priority(address: string): number | undefined;
   readonly exchange: ExchangeHost;
   deliver(peer: Peer, payload: Uint8Array, lane: LaneName, topic: string | undefined): void;
   onHealth(peer: Peer, health: PeerHealth, previous: PeerHealth): void;
@@ -154,7 +156,11 @@ export class PeerManager implements PeerHost, AcceptedHost {
   }
 
   /** Connects to a peer; a peer that was unknown is forgotten again if that fails. */
-  async connect(nodeId: string, address: string, signal: AbortSignal | undefined): Promise<void> {
+  async connect(
+    nodeId: string,
+    addresses: readonly string[],
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
     const before = this.#ending(nodeId);
     if (before !== undefined) {
       await this.#quiet(before, this.options.connectTimeoutMs);
@@ -167,7 +173,7 @@ export class PeerManager implements PeerHost, AcceptedHost {
     const peer = this.#getOrMake(nodeId);
     peer.passing = false;
     try {
-      await peer.connect(address, signal);
+      await peer.connect(addresses, signal);
     } catch (error) {
       const wanted = known || peer.awaited || peer.state === "active";
       if (!wanted && this.#peers.get(nodeId) === peer) {
@@ -182,16 +188,16 @@ export class PeerManager implements PeerHost, AcceptedHost {
   }
 
   /** Dials a configured peer from now on. */
-  keepConnected(nodeId: string, address: string): Peer {
+  keepConnected(nodeId: string, addresses: readonly string[]): Peer {
     const peer = this.#getOrMake(nodeId);
     peer.passing = false;
-    peer.keepConnected(address);
+    peer.keepConnected(addresses);
     return peer;
   }
 
   /** Dials a peer that there is something for, and that may be left again when it is idle. */
-  reach(nodeId: string, address: string): Peer {
-    const peer = this.keepConnected(nodeId, address);
+  reach(nodeId: string, addresses: readonly string[]): Peer {
+    const peer = this.keepConnected(nodeId, addresses);
     peer.passing = true;
     return peer;
   }
@@ -259,26 +265,28 @@ export class PeerManager implements PeerHost, AcceptedHost {
     const renewal = attempt.renewWithinMs !== undefined;
     const release = await (renewal ? this.#renewals : this.#budget).acquire(attempt.signal);
     const { options, environment } = this;
-    const address = peer.address!;
+    const addresses = this.#inOrder(peer);
+    let address = addresses[0]!;
     let identity: PeerIdentity | undefined;
     let counted = false;
     try {
       if (!renewal) this.#makeRoom(peer);
       counted = !renewal;
       if (counted) this.#dialing++;
-      await dial({
+      peer.dialedAddress = await dial({
         nodeId: peer.nodeId,
-        address,
+        addresses,
         timeoutMs: attempt.renewWithinMs ?? options.connectTimeoutMs,
         signal: attempt.signal,
         setTimer: (delayMs, callback) => environment.setTimer(delayMs, callback),
-        openLink: (signal) =>
+        openLink: (address, signal) =>
           this.#host.openLink(address, {
             tls: this.#credentials.dialTls,
             keepaliveSecs: options.keepalive ? options.keepaliveIntervalSecs : undefined,
             signal,
           }),
-        onLink: (link) => {
+        onLink: (link, dialed) => {
+          address = dialed;
           identity = this.#identify(link, peer.nodeId, "server");
           attempt.lifecycle.change("handshaking", `connected to ${link.info.remoteAddress}`);
         },
@@ -472,6 +480,14 @@ export class PeerManager implements PeerHost, AcceptedHost {
   }
 
   // --- helpers ---
+
+  /** The addresses of a peer: what worked last, then the best; those that can't be used go last. */
+  #inOrder({ addresses, dialedAddress }: Peer): readonly string[] {
+    if (addresses.length < 2) return addresses;
+    const rank = (address: string) =>
+      address === dialedAddress ? Infinity : this.#host.priority(address) ?? -Infinity;
+    return addresses.toSorted((a, b) => rank(a) === rank(b) ? 0 : rank(b) - rank(a));
+  }
 
   /** There is a limit of connections that we dial: who does not need theirs gives way. */
   #makeRoom(peer: Peer): void {

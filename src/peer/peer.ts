@@ -72,8 +72,10 @@ export class Peer implements DriverOwner, PoolOwner {
   readonly nodeId: string;
   readonly ownNodeId: string;
   readonly settings: PoolSettings;
-  /** Where to dial it; undefined for a peer that only ever dialed us. */
-  address: string | undefined;
+  /** Where it may be dialed; empty for a peer that only ever dialed us. */
+  addresses: readonly string[] = [];
+  /** The address that worked last. */
+  dialedAddress: string | undefined;
   /** What its certificate proved. */
   identity: PeerIdentity | undefined;
   /** Whether it was dialed for a message only, and is left when it is idle for long. */
@@ -197,6 +199,11 @@ export class Peer implements DriverOwner, PoolOwner {
     }, generation);
   }
 
+  /** Where it is dialed: what worked last, or else the first; undefined where it only dialed us. */
+  get address(): string | undefined {
+    return this.dialedAddress ?? this.addresses[0];
+  }
+
   /** Where it stands. */
   get state(): PeerState {
     return this.#state;
@@ -281,9 +288,9 @@ export class Peer implements DriverOwner, PoolOwner {
   // --- connecting ---
 
   /** Dials and resolves when there is a connection; rejects with the first failure. */
-  connect(address: string, signal: AbortSignal | undefined): Promise<void> {
+  connect(addresses: readonly string[], signal: AbortSignal | undefined): Promise<void> {
     if (signal?.aborted) return Promise.reject(signal.reason);
-    this.address = address;
+    this.#setAddresses(addresses);
     this.#failure = undefined;
     if (this.#state === "failed") this.#state = "connecting";
     const established = this.#pool.size > 0 ? DONE : this.#connects.wait(signal);
@@ -305,9 +312,15 @@ export class Peer implements DriverOwner, PoolOwner {
   }
 
   /** Dials from now on without anybody waiting for it. */
-  keepConnected(address: string): void {
-    this.address = address;
+  keepConnected(addresses: readonly string[]): void {
+    this.#setAddresses(addresses);
     this.#pool.start("a configured peer");
+  }
+
+  #setAddresses(addresses: readonly string[]): void {
+    this.addresses = addresses;
+    const last = this.dialedAddress;
+    if (last !== undefined && !addresses.includes(last)) this.dialedAddress = undefined;
   }
 
   /** Takes in a connection the peer dialed, at the moment its handshake is complete. */

@@ -59,6 +59,7 @@ const PEER: PeerInfo = {
   state: "active",
   health: "suspect",
   address: undefined,
+    addresses: [],
   identity: undefined,
   publicKey: undefined,
   version: 3,
