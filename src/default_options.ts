@@ -16,6 +16,7 @@ import type {
   ResolvedSigning,
   ResolvedTls,
   SecurityMode,
+  UseAdvertised,
 } from "./options.ts";
 
 /** The values of `security`. */
@@ -33,6 +34,13 @@ export const COMPRESSION_METHODS: readonly CompressionMethod[] = Object.freeze([
 
 /** The values of `delivery`. */
 export const DELIVERIES: readonly Delivery[] = Object.freeze(["resume", "at-most-once"]);
+
+/** The values of `useAdvertised`. */
+export const USE_ADVERTISED: readonly UseAdvertised[] = Object.freeze([
+  "verified",
+  "always",
+  "never",
+]);
 
 /** The values of `checksum`. */
 export const CHECKSUM_MODES: readonly ChecksumMode[] = Object.freeze(["auto", "always", "never"]);
@@ -99,12 +107,23 @@ export const DEFAULT_OPTIONS: DefaultOptions = Object.freeze({
   authToken: undefined,
   maxConnections: 1024,
   maxConnectionsPerHost: 64,
+  unixMode: undefined,
+  reusePort: false,
   minProtocolVersion: 1,
   maxProtocolVersion: 3,
   delivery: "resume",
   features: Object.freeze([]),
   receiveWindow: undefined,
   batchDelayMs: 0,
+  bandwidth: Object.freeze({
+    total: undefined,
+    perPeer: undefined,
+    control: undefined,
+    normal: undefined,
+    bulk: undefined,
+  }),
+  advertise: undefined,
+  useAdvertised: "verified",
   checksum: "auto",
   maxStreams: 256,
   maxRequests: 256,
@@ -114,6 +133,7 @@ export const DEFAULT_OPTIONS: DefaultOptions = Object.freeze({
     minConnections: 1,
     idleTimeoutMs: 90_000,
     maxLifetimeMs: 0,
+    upgradeIntervalMs: 30_000,
     healthCheckIntervalMs: 10_000,
     maxConns: 1000,
     maxIdle: 100,

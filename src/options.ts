@@ -27,6 +27,32 @@ export type PoolStrategy = "first-available" | "round-robin" | "least-loaded";
 /** What `send` does when the peer's queue is full. */
 export type WhenFull = "wait" | "reject" | "drop-oldest" | "drop-newest";
 
+/** Whose advertised addresses are dialed. */
+export type UseAdvertised = "verified" | "always" | "never";
+
+/**
+ * Limits of what is sent, in bytes per second as they go on the wire, retransmissions included. A
+ * limit is a token bucket that holds a twentieth of a second, but at least 65,536 bytes. Peers that
+ * share one take turns. The control lane is counted, but waits for a limit of its own only.
+ */
+export interface BandwidthOptions {
+  /** To all peers together. */
+  total?: number;
+  /** To each peer. */
+  perPeer?: number;
+  /** In the control lane, to all peers together. */
+  control?: number;
+  /** In the normal lane, to all peers together. */
+  normal?: number;
+  /** In the bulk lane, to all peers together. */
+  bulk?: number;
+}
+
+/** Undefined: not limited. */
+export type ResolvedBandwidth = {
+  readonly [K in keyof Required<BandwidthOptions>]: number | undefined;
+};
+
 /** A peer and where it listens. */
 export interface PeerAddress {
   /** The peer's node id; its certificate or its handshake must prove it. */
@@ -161,6 +187,12 @@ export interface PoolOptions {
    * @default {0}
    */
   maxLifetimeMs?: number;
+  /**
+   * After so many milliseconds a connection at one of a peer's lesser addresses is tried at a better
+   * one, and hands over to it; 0: never.
+   * @default {30000}
+   */
+  upgradeIntervalMs?: number;
   /**
    * Milliseconds between pings that measure the round trip; 0: only on silence.
    * @default {10000}
@@ -311,6 +343,17 @@ export interface EndpointOptions {
    */
   maxConnectionsPerHost?: number;
   /**
+   * Permissions of the files of Unix sockets listened on, 0 to 0o777. Left out: 0o600, their owner
+   * alone.
+   */
+  unixMode?: number;
+  /**
+   * Let other processes or workers listen on the same TCP ports; the system spreads connections
+   * over them. docs/unix.md says what they must have in common.
+   * @default {false}
+   */
+  reusePort?: boolean;
+  /**
    * The lowest protocol version that is accepted, 1 to 3.
    * @default {1}
    */
@@ -341,6 +384,23 @@ export interface EndpointOptions {
    * @default {0}
    */
   batchDelayMs?: number;
+  /**
+   * How many bytes per second may be sent; nothing is limited by default.
+   */
+  bandwidth?: BandwidthOptions;
+  /**
+   * Addresses that peers are told in the handshake, at most 16: where a NAT, a proxy or a load
+   * balancer stands before this node. By default those of `listen`, with the address of the
+   * connection in the place of 0.0.0.0 and [::]; those that only reach this machine are told on
+   * this machine only.
+   */
+  advertise?: readonly string[];
+  /**
+   * Whether the addresses that a peer tells in its handshake may be dialed, too, where a better
+   * transport leads there: of peers whose identity is proven, of all, or of none.
+   * @default {"verified"}
+   */
+  useAdvertised?: UseAdvertised;
   /**
    * Where frames carry a checksum.
    * @default {"auto"}
@@ -395,12 +455,18 @@ export interface ResolvedOptions {
   readonly authToken: string | undefined;
   readonly maxConnections: number;
   readonly maxConnectionsPerHost: number;
+  readonly unixMode: number | undefined;
+  readonly reusePort: boolean;
   readonly minProtocolVersion: number;
   readonly maxProtocolVersion: number;
   readonly delivery: Delivery;
   readonly features: readonly string[];
   readonly receiveWindow: number;
   readonly batchDelayMs: number;
+  readonly bandwidth: ResolvedBandwidth;
+  /** Undefined: what is listened on. */
+  readonly advertise: readonly string[] | undefined;
+  readonly useAdvertised: UseAdvertised;
   readonly checksum: ChecksumMode;
   readonly maxStreams: number;
   readonly maxRequests: number;

@@ -49,6 +49,22 @@ export function resolveListen(top: OptionReader): readonly string[] {
   );
 }
 
+/** Checks `advertise`. */
+export function resolveAdvertise(top: OptionReader): readonly string[] | undefined {
+  const value = top.raw("advertise");
+  if (value === undefined) return undefined;
+  if (!Array.isArray(value) || value.length > MAX_ADDRESSES) {
+    throw top.wrongValue(
+      "advertise",
+      `must be a list of at most ${MAX_ADDRESSES} addresses`,
+      value,
+    );
+  }
+  return Object.freeze(
+    Array.from(value, (item, index) => resolveAddress(top, `advertise[${index}]`, item, false)),
+  );
+}
+
 /** Checks `peers`. */
 export function resolvePeers(
   top: OptionReader,

@@ -4,10 +4,17 @@
  * @module
  */
 
-import { CHECKSUM_MODES, DEFAULT_OPTIONS, DELIVERIES, SECURITY_MODES } from "./default_options.ts";
+import {
+  CHECKSUM_MODES,
+  DEFAULT_OPTIONS,
+  DELIVERIES,
+  SECURITY_MODES,
+  USE_ADVERTISED,
+} from "./default_options.ts";
 import { OBJECT_SOURCE, OptionReader, type OptionSource } from "./option_reader.ts";
 import type { EndpointOptions, ResolvedOptions, TlsOptions } from "./options.ts";
 import {
+  resolveAdvertise,
   resolveListen,
   resolveNodeId,
   resolvePeer,
@@ -19,6 +26,7 @@ import {
   MAX_MESSAGE_BYTES,
   MAX_MS,
   MAX_POOL_SIZE,
+  resolveBandwidth,
   resolveCompression,
   resolvePool,
   resolveRateLimit,
@@ -32,6 +40,8 @@ const MIN_RECEIVE_WINDOW = 65_536;
 /** What a receive window has beyond the largest message, so that other lanes move beside it. */
 const WINDOW_MARGIN = 65_536;
 const DEFAULT_RECEIVE_WINDOW = 16 * 1024 * 1024;
+/** Read, write and execute for everybody; of no use to a socket are the bits above. */
+const MAX_UNIX_MODE = 0o777;
 const MAX_FEATURES = 64;
 /** All features go into one handshake message of 4096 bytes, beside much else. */
 const MAX_FEATURES_CHARS = 1024;
@@ -42,9 +52,10 @@ const TOP_KEYS = [
   ...["maxPendingMessages", "maxPendingBytes", "recvBufferSize", "resumeWindowMs"],
   ...["maxClockSkewMs", "compression", "rateLimit", "reconnect", "clusterName", "authToken"],
   ...["maxConnections", "maxConnectionsPerHost", "minProtocolVersion", "maxProtocolVersion"],
+  ...["unixMode", "reusePort"],
   ...["delivery", "features", "receiveWindow", "batchDelayMs", "checksum", "maxStreams"],
   ...["maxRequests", "requestTimeoutMs", "pool", "identity", "signing", "routes", "defaultRoute"],
-  ...["environment"],
+  ...["environment", "bandwidth", "advertise", "useAdvertised"],
 ];
 const ENVIRONMENT_FUNCTIONS = ["wallClock", "now", "setTimer", "random", "randomBytes"];
 
@@ -109,12 +120,17 @@ export function resolveOptionsFrom(options: unknown, source: OptionSource): Reso
     maxConnections: top.integer("maxConnections", 1, 1_000_000) ?? defaults.maxConnections,
     maxConnectionsPerHost: top.integer("maxConnectionsPerHost", 1, 1_000_000) ??
       defaults.maxConnectionsPerHost,
+    unixMode: top.integer("unixMode", 0, MAX_UNIX_MODE),
+    reusePort: top.boolean("reusePort") ?? defaults.reusePort,
     ...resolveVersions(top),
     delivery: top.oneOf("delivery", DELIVERIES) ?? defaults.delivery,
     features: resolveFeatures(top),
     receiveWindow: top.integer("receiveWindow", MIN_RECEIVE_WINDOW, Number.MAX_SAFE_INTEGER) ??
       Math.max(DEFAULT_RECEIVE_WINDOW, maxMessageSize + WINDOW_MARGIN),
     batchDelayMs: top.number("batchDelayMs", { min: 0, max: 1000 }) ?? defaults.batchDelayMs,
+    bandwidth: resolveBandwidth(top, source),
+    advertise: resolveAdvertise(top),
+    useAdvertised: top.oneOf("useAdvertised", USE_ADVERTISED) ?? defaults.useAdvertised,
     checksum: top.oneOf("checksum", CHECKSUM_MODES) ?? defaults.checksum,
     maxStreams: top.integer("maxStreams", 0, 65_535) ?? defaults.maxStreams,
     maxRequests: top.integer("maxRequests", 0, 1_000_000) ?? defaults.maxRequests,

@@ -18,6 +18,7 @@ import type {
   PoolOptions,
   RateLimitOptions,
   ReconnectOptions,
+  ResolvedBandwidth,
 } from "./options.ts";
 
 /** The longest time in milliseconds: `setTimeout` fires at once above it. */
@@ -34,8 +35,11 @@ const RECONNECT_KEYS = [
 ];
 const POOL_KEYS = [
   ...["strategy", "minConnections", "idleTimeoutMs", "maxLifetimeMs", "healthCheckIntervalMs"],
-  ...["maxConns", "maxIdle"],
+  ...["maxConns", "maxIdle", "upgradeIntervalMs"],
 ];
+const BANDWIDTH_KEYS = ["total", "perPeer", "control", "normal", "bulk"] as const;
+/** Below this a single fragment would hold everything up for longer than a peer waits. */
+const MIN_BANDWIDTH = 4_096;
 
 /** Checks `compression` and fills in its defaults. */
 export function resolveCompression(
@@ -117,10 +121,31 @@ export function resolvePool(
     minConnections,
     idleTimeoutMs: reader.integer("idleTimeoutMs", 0, MAX_MS) ?? defaults.idleTimeoutMs,
     maxLifetimeMs: reader.integer("maxLifetimeMs", 0, MAX_MS) ?? defaults.maxLifetimeMs,
+    upgradeIntervalMs: reader.integer("upgradeIntervalMs", 0, MAX_MS) ??
+      defaults.upgradeIntervalMs,
     healthCheckIntervalMs: reader.integer("healthCheckIntervalMs", 0, MAX_MS) ??
       defaults.healthCheckIntervalMs,
     maxConns: reader.integer("maxConns", 1, 1_000_000) ?? defaults.maxConns,
     maxIdle: reader.integer("maxIdle", 0, 1_000_000) ?? defaults.maxIdle,
+  });
+}
+
+/** Checks `bandwidth`; what is not given is not limited. */
+export function resolveBandwidth(
+  top: OptionReader,
+  source: OptionSource,
+): ResolvedBandwidth {
+  const value = top.raw("bandwidth");
+  if (value === undefined) return DEFAULT_OPTIONS.bandwidth;
+  const reader = new OptionReader(value, "bandwidth", [...BANDWIDTH_KEYS], source);
+  const limit = (key: (typeof BANDWIDTH_KEYS)[number]) =>
+    reader.integer(key, MIN_BANDWIDTH, Number.MAX_SAFE_INTEGER);
+  return Object.freeze({
+    total: limit("total"),
+    perPeer: limit("perPeer"),
+    control: limit("control"),
+    normal: limit("normal"),
+    bulk: limit("bulk"),
   });
 }
 

@@ -18,6 +18,7 @@ import type { Environment } from "../runtime/environment.ts";
 import { addTraffic, noTraffic, type TrafficStats } from "../stats.ts";
 import type { DialOptions, Link, LinkInfo, LinkTls } from "../transport/transport.ts";
 import { Accepted, type AcceptedHost, REFUSED } from "./accepted.ts";
+import { Bandwidth } from "./bandwidth.ts";
 import type { ConnectionLimits } from "./connection_limits.ts";
 import { dial } from "./dial.ts";
 import { DIAL_LIMITS, DialBudget, RENEWAL_LIMITS } from "./dial_budget.ts";
@@ -82,6 +83,7 @@ export interface Credentials {
 export class PeerManager implements PeerHost, AcceptedHost {
   readonly options: ResolvedOptions;
   readonly environment: Environment;
+  readonly bandwidth: Bandwidth;
   readonly #host: ManagerHost;
   readonly #credentials: Credentials;
   readonly #peers = new Map<string, Peer>();
@@ -106,6 +108,7 @@ export class PeerManager implements PeerHost, AcceptedHost {
     const { options, environment } = host;
     this.options = options;
     this.environment = environment;
+    this.bandwidth = new Bandwidth(options.bandwidth, environment);
     this.#host = host;
     this.#credentials = credentials;
     this.#budget = new DialBudget(environment, DIAL_LIMITS);

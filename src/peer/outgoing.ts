@@ -14,7 +14,7 @@ import type { WhenFull } from "../options.ts";
 import type { TokenBucket } from "../protocol/token_bucket.ts";
 import { Backlog, isMarker, type Marker } from "../protocol/v3/backlog.ts";
 import type { Fate, OutMessage } from "../protocol/v3/out_message.ts";
-import { ACK_BYTES, ACK_FRAMES, type Session } from "../protocol/v3/session.ts";
+import { ACK_BYTES, ACK_FRAMES, type Pace, type Session } from "../protocol/v3/session.ts";
 import {
   BULK,
   CONTROL,
@@ -33,6 +33,8 @@ import { DONE, WaiterSet } from "./waiters.ts";
 export type { Fate } from "../protocol/v3/out_message.ts";
 
 const LANES = [CONTROL, NORMAL, BULK] as const;
+/** Length and flags of a version 2 message. */
+const V2_OVERHEAD_BYTES = 5;
 const NO_ACKS = "it offers no acknowledgements";
 /** Share of what may wait that bulk may fill: the rest is for what must not wait behind it. */
 const BULK_SHARE = 3 / 4;
@@ -62,6 +64,8 @@ export interface OutgoingHost {
   /** Every connection there is. */
   drivers(): readonly Driver[];
   onUndelivered(message: Undelivered): void;
+  /** Limits of what is sent; a session knows them itself. */
+  readonly pace: Pace | undefined;
 }
 
 /** Limits of what may wait. */
@@ -380,9 +384,12 @@ export class Outgoing {
     if (session !== undefined) return this.#putInSession(session, payload, plan);
     const sender = this.#host.sender();
     const loose = plan.atMostOnce ? this.#host.loose() : undefined;
-    if (loose !== undefined) {
+    if (loose !== undefined && this.#paced(plan.lane)) {
       this.#sendNow(loose, toMessage(payload, plan));
-    } else if (sender !== undefined && this.backlog.messages === 0 && sender.writable) {
+    } else if (
+      sender !== undefined && this.backlog.messages === 0 && sender.writable &&
+      this.#paced(plan.lane)
+    ) {
       this.#sendNow(sender, toMessage(payload, plan));
     } else if (plan.atMostOnce && sender === undefined) {
       this.#host.traffic.messagesLost++;
@@ -413,10 +420,14 @@ export class Outgoing {
       2 * session.unackedBytes >= maxPendingBytes;
   }
 
+  #paced(lane: Lane): boolean {
+    return this.#host.pace?.allows(lane) !== false;
+  }
+
   #pumpSender(sender: Driver | undefined): void {
     if (sender === undefined) return;
     for (const lane of LANES) {
-      while (sender.writable) {
+      while (sender.writable && (this.backlog.count(lane) === 0 || this.#paced(lane))) {
         const message = this.backlog.shift(lane);
         if (message === undefined) break;
         if (isMarker(message)) message.reached(true);
@@ -438,7 +449,10 @@ export class Outgoing {
       : payload.length > maxMessageSize
       ? `the peer takes at most ${maxMessageSize} bytes`
       : undefined;
-    if (refusal === undefined) return sender.send(payload);
+    if (refusal === undefined) {
+      this.#host.pace?.spend(message.lane, payload.length + V2_OVERHEAD_BYTES);
+      return sender.send(payload);
+    }
     const { nodeId } = this.#host;
     const error = plain ? undefined : new TransportError(
       "UnsupportedProtocol",

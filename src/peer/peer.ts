@@ -24,6 +24,7 @@ import { addTraffic, noTraffic, type PoolStats, type TrafficStats } from "../sta
 import type { Driver, DriverOwner } from "./driver.ts";
 import type { PeerIdentity } from "./identity.ts";
 import type { Lifecycle } from "./lifecycle.ts";
+import type { Bandwidth, PeerPace } from "./bandwidth.ts";
 import { Pool, type PoolOwner, type PoolSettings } from "./pool.ts";
 import { Exchange, type ExchangeHost } from "./exchange.ts";
 import { Outgoing, type Undelivered } from "./outgoing.ts";
@@ -42,6 +43,7 @@ export type PeerHealth = "up" | "suspect" | "down";
 export interface PeerHost {
   readonly options: ResolvedOptions;
   readonly environment: Environment;
+  readonly bandwidth: Bandwidth;
   newLifecycle(nodeId: string, state: "connecting" | "handshaking"): Lifecycle;
   dial(peer: Peer, attempt: DialAttempt): Promise<void>;
   /** Whether the application's inbox has room. */
@@ -87,6 +89,7 @@ export class Peer implements DriverOwner, PoolOwner {
   readonly #host: PeerHost;
   readonly #pool: Pool;
   readonly #outgoing: Outgoing;
+  readonly #pace: PeerPace | undefined;
   readonly #session: PeerSession;
   /** Requests and streams. */
   readonly exchange: Exchange;
@@ -132,8 +135,10 @@ export class Peer implements DriverOwner, PoolOwner {
     const newBucket = () =>
       options.rateLimit.enabled ? new TokenBucket(options.rateLimit, environment.now()) : undefined;
     this.#bucketIn = newBucket();
+    this.#pace = host.bandwidth.pace(() => this.#outgoing.pump());
     this.#outgoing = new Outgoing({
       nodeId,
+      pace: this.#pace,
       traffic: this.traffic,
       now: () => environment.now(),
       session: () => this.#session.current,
@@ -163,6 +168,7 @@ export class Peer implements DriverOwner, PoolOwner {
       options,
       environment,
       backlog: this.#outgoing.backlog,
+      pace: this.#pace,
       seal: this.#host.sealFor(this.nodeId),
       nextGeneration: () => this.#host.nextGeneration(),
       wantsMessage: () => this.#wantsNow() && this.#remains.size === 0 && this.#hasToken(),
@@ -608,7 +614,10 @@ export class Peer implements DriverOwner, PoolOwner {
     if (this.#session.current === undefined) this.#stopTimer();
     this.#forgetPast();
     if (wasActive) this.#host.onDown(this, error);
-    if (state === "closed") this.#host.onGone(this);
+    if (state === "closed") {
+      if (this.#pool.drivers.length === 0) this.#pace?.end();
+      this.#host.onGone(this);
+    }
   }
 
   /** Whoever comes next under its name must not be overtaken by what it left. */
@@ -725,6 +734,7 @@ export class Peer implements DriverOwner, PoolOwner {
     this.#forgetPast();
     this.#setHealth();
     this.#outgoing.checkFlushed();
+    if (this.#state === "closed" && this.#pool.drivers.length === 0) this.#pace?.end();
     this.#host.onQuiet(this);
   }
 

@@ -14,7 +14,7 @@ import type { Negotiated, SessionClaim, SessionOffer } from "../protocol/handsha
 import type { Rejection } from "../protocol/handshaker.ts";
 import type { Backlog } from "../protocol/v3/backlog.ts";
 import type { Received } from "../protocol/v3/receive_lane.ts";
-import { type Ended, type MessageSeal, Session } from "../protocol/v3/session.ts";
+import { type Ended, type MessageSeal, type Pace, Session } from "../protocol/v3/session.ts";
 import type { Lane } from "../protocol/v3/types.ts";
 import type { Environment } from "../runtime/environment.ts";
 import type { Driver } from "./driver.ts";
@@ -32,6 +32,8 @@ export interface PeerSessionHost {
   readonly options: ResolvedOptions;
   readonly environment: Environment;
   readonly backlog: Backlog;
+  /** Limits of what is written; undefined: none. */
+  readonly pace: Pace | undefined;
   /** What messages are signed and verified with; undefined where that is not configured. */
   readonly seal: MessageSeal | undefined;
   /** A number that is higher than every generation before it. */
@@ -321,6 +323,7 @@ export class PeerSession {
         receiveWindow: options.receiveWindow,
         strategy: options.pool.strategy,
         backlog,
+        pace: host.pace,
       },
       {
         wantsMessage: () => host.wantsMessage() && !this.#waitsFor(session),

@@ -27,6 +27,10 @@ export const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     ...["protocol/text.ts", "runtime/ed25519.ts"],
   ],
   "certs/": ["certs/", "protocol/", "errors.ts"],
+  "testing/": [
+    ...["testing/", "errors.ts", "runtime/environment.ts"],
+    ...["transport/address.ts", "transport/transport.ts"],
+  ],
   "errors.ts": [],
   "show_value.ts": ["protocol/text.ts"],
   "stats.ts": ["errors.ts"],
@@ -38,6 +42,7 @@ export const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   "endpoint.ts": [
     ...["codec.ts", "envelope.ts", "errors.ts", "events.ts", "failures.ts", "link_tls.ts"],
     ...["listeners.ts", "own_keys.ts", "routing.ts", "send_plan.ts"],
+    ...["option_reader.ts", "resolve_addresses.ts"],
     ...[
       "options.ts",
       "peer_info.ts",

@@ -43,7 +43,10 @@ function text(minBytes: number, maxLength: number): fc.Arbitrary<string> {
   return fc.string({ unit: "binary", minLength: minBytes, maxLength });
 }
 
-const peer: fc.Arbitrary<PeerAddress> = fc.record({ nodeId, address: address(1) });
+const peer: fc.Arbitrary<PeerAddress> = fc.record({
+  nodeId,
+  address: fc.oneof(address(1), fc.array(address(1), { minLength: 1, maxLength: 16 })),
+});
 const pem = text(0, 10).map((extra) => `${PEM}${extra}`);
 const path = text(1, 20).filter((value) => !value.includes("\0"));
 
@@ -110,11 +113,14 @@ const signing: fc.Arbitrary<SigningOptions> = fc.tuple(
   fc.record({ trustedKeys, maxAgeMs: delay }, { requiredKeys: ["trustedKeys"] }),
 ).map(([key, rest]) => ({ ...key, ...rest }));
 
+const bandwidth = fc.integer({ min: 4096, max: Number.MAX_SAFE_INTEGER });
+
 const pool = fc.record({
   strategy: fc.constantFrom("first-available", "round-robin", "least-loaded"),
   minConnections: fc.constant(1),
   idleTimeoutMs: delayOrZero,
   maxLifetimeMs: delayOrZero,
+  upgradeIntervalMs: delayOrZero,
   healthCheckIntervalMs: delayOrZero,
   maxConns: fc.integer({ min: 1, max: 1_000_000 }),
   maxIdle: fc.integer({ min: 0, max: 1_000_000 }),
@@ -149,12 +155,23 @@ export const validOptions: fc.Arbitrary<EndpointOptions> = fc.record({
   authToken: text(1, 200),
   maxConnections: fc.integer({ min: 1, max: 1_000_000 }),
   maxConnectionsPerHost: fc.integer({ min: 1, max: 1_000_000 }),
+  unixMode: fc.integer({ min: 0, max: 0o777 }),
+  reusePort: fc.boolean(),
   minProtocolVersion: fc.integer({ min: 1, max: 2 }),
   maxProtocolVersion: fc.integer({ min: 2, max: 3 }),
   delivery: fc.constantFrom("resume", "at-most-once"),
   features: fc.array(nodeId, { maxLength: 10 }),
   receiveWindow: fc.integer({ min: 65_536, max: Number.MAX_SAFE_INTEGER }),
   batchDelayMs: real(0, 1000),
+  bandwidth: fc.record({
+    total: bandwidth,
+    perPeer: bandwidth,
+    control: bandwidth,
+    normal: bandwidth,
+    bulk: bandwidth,
+  }, { requiredKeys: [] }),
+  advertise: fc.array(address(1), { maxLength: 16 }),
+  useAdvertised: fc.constantFrom("verified", "always", "never"),
   checksum: fc.constantFrom("auto", "always", "never"),
   maxStreams: fc.integer({ min: 0, max: 65_535 }),
   maxRequests: fc.integer({ min: 0, max: 1_000_000 }),

@@ -463,12 +463,14 @@ resume_window_ms = 60000
 max_clock_skew_ms = 300000
 max_connections = 1024
 max_connections_per_host = 64
+reuse_port = false
 min_protocol_version = 1
 max_protocol_version = 3
 delivery = "resume"
 features = []
 receive_window = 16842752
 batch_delay_ms = 0
+use_advertised = "verified"
 checksum = "auto"
 max_streams = 256
 max_requests = 256
@@ -497,10 +499,12 @@ strategy = "first-available"
 min_connections = 1
 idle_timeout_ms = 90000
 max_lifetime_ms = 0
+upgrade_interval_ms = 30000
 health_check_interval_ms = 10000
 max_conns = 1000
 max_idle = 100
 
+[bandwidth]
 [routes]
 `,
     );

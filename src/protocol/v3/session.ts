@@ -66,6 +66,14 @@ export interface MessageSeal {
   unseal(payload: Uint8Array): Uint8Array;
 }
 
+/** Limits of what is written. */
+export interface Pace {
+  /** Whether a frame of the lane may be written now. Where not, its owner says when. */
+  allows(lane: Lane): boolean;
+  /** So many bytes were written. */
+  spend(lane: Lane, bytes: number): void;
+}
+
 /** What a session needs to know. */
 export interface SessionConfig {
   /** Undefined: messages are not signed. */
@@ -81,6 +89,8 @@ export interface SessionConfig {
   readonly strategy: PoolStrategy;
   /** What waits to be sent; it outlives the session. */
   readonly backlog: Backlog;
+  /** Undefined: nothing is limited. */
+  readonly pace?: Pace | undefined;
 }
 
 /** What a session tells its peer. */
@@ -310,7 +320,7 @@ export class Session implements ChannelSession {
       channel === undefined || payload.length > FRAGMENT_BYTES || !channel.link.writable ||
       !channel.open || out.resending || out.midMessage || lane === BULK && this.#bulkMoves ||
       this.config.backlog.peek(lane) !== undefined ||
-      !this.#allows(out, channel, chargeOf(payload.length))
+      !this.#allows(out, channel, chargeOf(payload.length)) || !this.#paced(lane)
     ) return false;
     // Signing takes a way of its own: what is signed may need fragments.
     if (this.config.seal !== undefined) return false;
@@ -320,7 +330,9 @@ export class Session implements ChannelSession {
       : { kind: KIND.data, topic, prefix: undefined, atMostOnce, tracker };
     if (lane === NORMAL) this.#normalBytes += chargeOf(payload.length);
     else if (lane === CONTROL) channel.budget.noteUrgent(now);
+    const before = channel.outbox.bytes;
     out.writeSmall(channel, message, payload, now);
+    this.config.pace?.spend(lane, channel.outbox.bytes - before);
     this.#sink.onSent(payload.length);
     if (channel.outbox.bytes >= BATCH_BYTES) channel.link.flush();
     else channel.link.flushSoon();
@@ -568,9 +580,13 @@ export class Session implements ChannelSession {
 
   #ready(out: SendLane, channel: Channel): boolean {
     if (out.channel !== channel) return false;
-    if (out.resending) return this.#flies(out, channel, FRAGMENT_BYTES);
+    if (out.resending) return this.#flies(out, channel, FRAGMENT_BYTES) && this.#paced(out.lane);
     const charge = this.#nextCharge(out, channel);
-    return charge > 0 && this.#allows(out, channel, charge);
+    return charge > 0 && this.#allows(out, channel, charge) && this.#paced(out.lane);
+  }
+
+  #paced(lane: Lane): boolean {
+    return this.config.pace?.allows(lane) !== false;
   }
 
   /** The charge of what a lane would write next; 0 where there is nothing. */
@@ -638,7 +654,9 @@ export class Session implements ChannelSession {
 
   #write(out: SendLane, channel: Channel, now: number): void {
     const before = out.flight;
+    const start = channel.outbox.bytes;
     this.#writeOne(out, channel, now);
+    this.config.pace?.spend(out.lane, channel.outbox.bytes - start);
     if (out.lane === CONTROL) channel.budget.noteUrgent(now);
     else if (out.lane === NORMAL) this.#normalBytes += out.flight - before;
     // A turn is over when it was used: a link that was full at the time took nothing.

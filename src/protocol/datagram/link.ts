@@ -1,0 +1,219 @@
+/**
+ * An established link over datagrams: numbers, signatures, signs of life, the peer's address.
+ *
+ * @module
+ */
+
+import { TransportError } from "../../errors.ts";
+import type { Negotiated } from "../negotiate.ts";
+import { RoundTrips } from "../v3/round_trips.ts";
+import { NumberWindow } from "./number_window.ts";
+import { encodeHeader, equalBytes, joinPacket, readNumber, readToken } from "./packet.ts";
+import type { PacketSeal } from "./seal.ts";
+import { HEADER_BYTES, PACKET, type PacketKind, TOKEN_BYTES } from "./types.ts";
+
+/** What a link is made with. */
+export interface DatagramLinkOptions {
+  /** What was agreed on with the peer. */
+  readonly negotiated: Negotiated;
+  /** What the peer's packets begin with. */
+  readonly ownTag: Uint8Array;
+  /** What ours begin with. */
+  readonly peerTag: Uint8Array;
+  /** Whether we dialed. */
+  readonly dialed: boolean;
+  /** Where the peer is. */
+  readonly address: string;
+  /** Signs and verifies; undefined where messages are not signed. */
+  readonly seal: PacketSeal | undefined;
+  /** Milliseconds of silence after which the peer is asked for a sign of life; undefined: never. */
+  readonly keepaliveMs: number | undefined;
+  /** Random bytes for the tokens of pings. */
+  randomBytes(length: number): Uint8Array;
+  /** Sends a packet. */
+  send(packet: Uint8Array, address: string): void;
+}
+
+/** Why a packet is not taken. */
+export type PacketRefusal = "replayed" | "malformed" | "forged";
+
+/** Packet numbers that are remembered. */
+const WINDOW = 1024;
+/** Pings while the peer is silent, for each keepalive interval. */
+const PINGS_PER_INTERVAL = 4;
+/** Milliseconds between two pings that ask whether the peer is at a new address. */
+const CANDIDATE_MS = 200;
+/** Milliseconds between two pings of a link that is to be confirmed or suspected. */
+const PROBE_MS = 200;
+
+/** One link. */
+export class DatagramLink {
+  /** What was agreed on. */
+  readonly negotiated: Negotiated;
+  /** What the peer's packets begin with. */
+  readonly ownTag: Uint8Array;
+  /** Whether we dialed. */
+  readonly dialed: boolean;
+  /** When it was established, monotonic. */
+  readonly establishedAt: number;
+  /** When something other than pings last went over it. */
+  usedAt: number;
+  /** When the last packet came. */
+  receivedAt: number;
+  /** Packets that were taken. */
+  packetsReceived = 0;
+  /** Bytes of the packets sent. */
+  bytesSent = 0;
+  /** Bytes of the packets taken. */
+  bytesReceived = 0;
+  /** The round trips of its pings. */
+  readonly roundTrips: RoundTrips = new RoundTrips();
+  readonly #options: DatagramLinkOptions;
+  readonly #window = new NumberWindow(WINDOW);
+  readonly #keepaliveMs: number;
+  #address: string;
+  #number = 0;
+  #pingAt: number;
+  #deadAt: number;
+  #pingEveryMs: number;
+  #ping: { readonly token: Uint8Array; readonly at: number } | undefined;
+  #candidate:
+    | { readonly address: string; readonly token: Uint8Array; readonly at: number }
+    | undefined;
+
+  /** A link whose handshake is complete. */
+  constructor(options: DatagramLinkOptions, now: number) {
+    this.#options = options;
+    this.negotiated = options.negotiated;
+    this.ownTag = options.ownTag;
+    this.dialed = options.dialed;
+    this.establishedAt = this.usedAt = this.receivedAt = now;
+    this.#address = options.address;
+    this.#keepaliveMs = options.keepaliveMs ?? Infinity;
+    this.#pingEveryMs = this.#keepaliveMs / PINGS_PER_INTERVAL;
+    this.#pingAt = now + this.#keepaliveMs;
+    this.#deadAt = now + 2 * this.#keepaliveMs;
+  }
+
+  /** The peer's node id. */
+  get nodeId(): string {
+    return this.negotiated.nodeId;
+  }
+
+  /** Where the peer is, as far as that is validated. */
+  get address(): string {
+    return this.#address;
+  }
+
+  /** When `handleTimeout` is to be called. */
+  get nextTimeout(): number {
+    return Math.min(this.#pingAt, this.#deadAt);
+  }
+
+  /** Whether the peer is late with a sign of life. */
+  get suspect(): boolean {
+    return this.#ping !== undefined && this.#ping.at > this.receivedAt;
+  }
+
+  /** By how many bytes a packet is longer than its body. */
+  get overhead(): number {
+    return HEADER_BYTES + (this.#options.seal?.overhead(this.nodeId) ?? 0);
+  }
+
+  /** Sends a body as a packet of this kind. */
+  send(kind: PacketKind, body: Uint8Array, wallClockMs: number, address = this.#address): void {
+    const number = ++this.#number;
+    const header = encodeHeader(kind, this.#options.peerTag, number);
+    const content = this.#options.seal?.seal(this.nodeId, body, number, wallClockMs, header) ??
+      body;
+    const packet = joinPacket(header, content);
+    this.bytesSent += packet.length;
+    this.#options.send(packet, address);
+  }
+
+  /**
+   * The body of a packet that has our tag; a view. The packet's number is taken, and the peer is
+   * alive.
+   */
+  open(packet: Uint8Array, wallClockMs: number, now: number): Uint8Array | PacketRefusal {
+    const number = readNumber(packet);
+    if (number === undefined) return "malformed";
+    if (this.#window.check(number) !== "new") return "replayed";
+    let body = packet.subarray(HEADER_BYTES);
+    const { seal } = this.#options;
+    if (seal !== undefined) {
+      const header = packet.subarray(0, HEADER_BYTES);
+      try {
+        body = seal.open(body, this.nodeId, number, wallClockMs, header).body;
+      } catch (error) {
+        if (error instanceof TransportError) return "forged";
+        throw error;
+      }
+    }
+    this.#window.take(number);
+    this.packetsReceived++;
+    this.bytesReceived += packet.length;
+    this.receivedAt = now;
+    this.#pingEveryMs = this.#keepaliveMs / PINGS_PER_INTERVAL;
+    this.#pingAt = now + this.#keepaliveMs;
+    this.#deadAt = now + 2 * this.#keepaliveMs;
+    return body;
+  }
+
+  /**
+   * A packet was taken that came from this address. Where that is a new one, the peer is asked to
+   * show that it is there; the question is never longer than what came.
+   */
+  cameFrom(address: string, bytes: number, wallClockMs: number, now: number): void {
+    if (address === this.#address) return;
+    if (bytes < this.overhead + TOKEN_BYTES) return;
+    const candidate = this.#candidate;
+    if (candidate?.address === address && now - candidate.at < CANDIDATE_MS) return;
+    const token = this.#options.randomBytes(TOKEN_BYTES);
+    this.#candidate = { address, token, at: now };
+    this.send(PACKET.ping, token, wallClockMs, address);
+  }
+
+  /** Answers a ping, there where it came from; the answer has the same length. */
+  handlePing(body: Uint8Array, from: string, wallClockMs: number): void {
+    this.send(PACKET.pong, readToken(body), wallClockMs, from);
+  }
+
+  /** Takes the answer to a ping. Whether the peer's address has changed by it. */
+  handlePong(body: Uint8Array, from: string, now: number): boolean {
+    const token = readToken(body);
+    if (this.#ping !== undefined && equalBytes(token, this.#ping.token)) {
+      this.roundTrips.add(now - this.#ping.at);
+      this.#ping = undefined;
+    }
+    const candidate = this.#candidate;
+    if (candidate === undefined || !equalBytes(token, candidate.token)) return false;
+    if (candidate.address !== from) return false;
+    this.#candidate = undefined;
+    this.#address = from;
+    return true;
+  }
+
+  /** Asks for a sign of life now, and often; where none comes within so long, it is dead. */
+  probe(withinMs: number, now: number): void {
+    this.#pingEveryMs = PROBE_MS;
+    this.#pingAt = now;
+    this.#deadAt = Math.min(this.#deadAt, now + withinMs);
+  }
+
+  /** Sends a ping where one is due. "dead": the peer has been silent for too long. */
+  handleTimeout(wallClockMs: number, now: number): "dead" | undefined {
+    if (now >= this.#deadAt) return "dead";
+    if (now < this.#pingAt) return undefined;
+    this.#pingAt = now + this.#pingEveryMs;
+    this.ping(wallClockMs, now);
+    return undefined;
+  }
+
+  /** Sends a ping. */
+  ping(wallClockMs: number, now: number): void {
+    const token = this.#options.randomBytes(TOKEN_BYTES);
+    this.#ping = { token, at: now };
+    this.send(PACKET.ping, token, wallClockMs);
+  }
+}
