@@ -40,7 +40,14 @@ import type { SendPlan } from "./peer/send_queue.ts";
 import { detectRuntime } from "./runtime/runtime.ts";
 import { checkSecurity } from "./security.ts";
 import { noTraffic, type PoolStats, type TransportStats } from "./stats.ts";
-import { parseAddress, parseDialAddress } from "./transport/address.ts";
+import {
+  canonicalAddress,
+  isDialable,
+  parseAddress,
+  parseDialAddress,
+  readAddress,
+} from "./transport/address.ts";
+import { advertisedAddresses } from "./transport/advertise.ts";
 import { builtinTransports } from "./transport/builtin.ts";
 import { TransportRegistry } from "./transport/registry.ts";
 import {
@@ -570,6 +577,13 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
       },
       openLink: (address, options) => this.#openLink(address, options),
       priority: (address) => this.#priority(address),
+      advertised: (info) => this.#options.advertise ?? advertisedAddresses(this.addresses, info),
+      dialable: (address) => {
+        const parsed = readAddress(address);
+        if (typeof parsed === "string" || !isDialable(parsed)) return undefined;
+        const canonical = canonicalAddress(parsed);
+        return this.#priority(canonical) === undefined ? undefined : canonical;
+      },
       exchange: {
         handlers: this.#handlers,
         streamHandlers: this.#streamHandlers,
@@ -733,6 +747,13 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     const { scheme } = parseAddress(address);
     const transport = this.#registry.list().find((other) => other.scheme === scheme);
     if (transport === undefined || transport.unavailable !== undefined) return undefined;
+    // Datagrams carry no session.
+    if (!transport.capabilities.reliable) return undefined;
+    try {
+      this.#checkTransport(transport, address);
+    } catch {
+      return undefined;
+    }
     return transport.priority ?? DEFAULT_PRIORITY;
   }
 

@@ -54,6 +54,8 @@ export interface PeerInfo {
   readonly address: string | undefined;
   /** All the addresses that we know of, in the order in which they were given. */
   readonly addresses: readonly string[];
+  /** Where it says that it can be reached, in its own words: escape them before they are shown. */
+  readonly advertised: readonly string[];
   /** What its certificate proved; undefined where the security mode verifies no name. */
   readonly identity: PeerIdentity | undefined;
   /** The Ed25519 key that it has proved, base64; undefined where none was asked for. */
@@ -95,6 +97,7 @@ export function peerInfo(peer: Peer, now: number): PeerInfo {
     state: peer.state,
     address: peer.address,
     addresses: [...peer.addresses],
+    advertised: [...peer.advertised],
     identity: peer.connectionCount > 0 ? peer.identity : undefined,
     version: negotiated?.version,
     health: peer.health,

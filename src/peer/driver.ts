@@ -79,6 +79,8 @@ export class Driver implements ConnectionSink {
   readonly link: Link;
   /** Whether we dialed. */
   readonly dialed: boolean;
+  /** The address that was dialed; undefined where the peer dialed us. */
+  dialedAddress: string | undefined;
   /** The generation of sessions that our hello or welcome told. */
   generation: number | undefined;
   /** When it was established, on the monotonic clock. */

@@ -54,6 +54,10 @@ export interface ManagerHost {
   openLink(address: string, options: DialOptions): Promise<Link>;
   /** How much an address is preferred; undefined where its transport can't be used here. */
   priority(address: string): number | undefined;
+  /** Where we can be reached, as the peer at the other end of a link sees it. */
+  advertised(info: LinkInfo): readonly string[];
+  /** An address that a peer has told as it is dialed; undefined where it can't be dialed here. */
+  dialable(address: string): string | undefined;
   readonly exchange: ExchangeHost;
   deliver(peer: Peer, payload: Uint8Array, lane: LaneName, topic: string | undefined): void;
   onHealth(peer: Peer, health: PeerHealth, previous: PeerHealth): void;
@@ -268,8 +272,10 @@ export class PeerManager implements PeerHost, AcceptedHost {
     const renewal = attempt.renewWithinMs !== undefined;
     const release = await (renewal ? this.#renewals : this.#budget).acquire(attempt.signal);
     const { options, environment } = this;
-    const addresses = this.#inOrder(peer);
-    let address = addresses[0]!;
+    const addresses = attempt.betterThan === undefined
+      ? this.#inOrder(peer)
+      : this.betterAddresses(peer, attempt.betterThan);
+    let address = addresses[0] ?? attempt.betterThan!;
     let identity: PeerIdentity | undefined;
     let counted = false;
     try {
@@ -301,12 +307,16 @@ export class PeerManager implements PeerHost, AcceptedHost {
         attach: (driver) => {
           if (this.#unsigned(driver.negotiated!)) return this.#refuseUnsigned(driver);
           peer.identity = identity;
+          driver.dialedAddress = address;
+          this.#noteAdvertised(peer, driver);
           attempt.attach(driver);
         },
       });
     } catch (error) {
       // A pool that has no room for one more connection has failed nobody.
-      const spare = peer.connectionCount > 0 && !counted && !renewal;
+      // Nor has a better address at which nobody is yet.
+      const spare = peer.connectionCount > 0 && !counted &&
+        (!renewal || attempt.betterThan !== undefined);
       if (error instanceof TransportError && !attempt.signal.aborted && !spare) {
         this.#host.onFailure(error, peer.nodeId, address);
       }
@@ -324,6 +334,14 @@ export class PeerManager implements PeerHost, AcceptedHost {
     for (const other of idle.slice(0, Math.max(0, idle.length - this.options.pool.maxIdle))) {
       this.#leaveIdle(other);
     }
+  }
+
+  /** @ignore */
+  betterAddresses(peer: Peer, than: string | undefined): readonly string[] {
+    if (than === undefined) return [];
+    const rank = (address: string) => this.#host.priority(address) ?? -Infinity;
+    return peer.candidates.filter((address) => rank(address) > rank(than))
+      .toSorted((a, b) => rank(b) - rank(a));
   }
 
   /** @ignore */
@@ -467,6 +485,7 @@ export class PeerManager implements PeerHost, AcceptedHost {
     this.#owners.set(lifecycle, nodeId);
     const peer = this.#getOrMake(nodeId, driver.generation);
     peer.identity = identity;
+    this.#noteAdvertised(peer, driver);
     peer.accept(driver, lifecycle);
   }
 
@@ -485,11 +504,22 @@ export class PeerManager implements PeerHost, AcceptedHost {
   // --- helpers ---
 
   /** The addresses of a peer: what worked last, then the best; those that can't be used go last. */
-  #inOrder({ addresses, dialedAddress }: Peer): readonly string[] {
+  #inOrder({ candidates: addresses, dialedAddress }: Peer): readonly string[] {
     if (addresses.length < 2) return addresses;
     const rank = (address: string) =>
       address === dialedAddress ? Infinity : this.#host.priority(address) ?? -Infinity;
     return addresses.toSorted((a, b) => rank(a) === rank(b) ? 0 : rank(b) - rank(a));
+  }
+
+  /** Where a peer says that it is: dialed only where nobody else can have said so, unless told. */
+  #noteAdvertised(peer: Peer, { negotiated }: Driver): void {
+    const { useAdvertised } = this.options;
+    const { addresses, publicKey } = negotiated!;
+    const verified = peer.identity !== undefined || publicKey !== undefined;
+    const used = useAdvertised === "always" || useAdvertised === "verified" && verified;
+    const dialable = addresses.map((address) => this.#host.dialable(address))
+      .filter((address) => address !== undefined);
+    peer.setAdvertised(addresses, used ? dialable : []);
   }
 
   /** There is a limit of connections that we dial: who does not need theirs gives way. */
@@ -628,7 +658,11 @@ export class PeerManager implements PeerHost, AcceptedHost {
     return {
       role,
       environment,
-      local: { ...this.#identity, capabilities: this.#capabilities(link.info) },
+      local: {
+        ...this.#identity,
+        capabilities: this.#capabilities(link.info),
+        addresses: this.#host.advertised(link.info),
+      },
       expectNodeId,
       nonce: environment.randomBytes(16),
       wallClockOffset: environment.wallClock() - now,

@@ -61,6 +61,8 @@ export interface PeerHost {
   onUndelivered(peer: Peer, message: Undelivered): void;
   /** All its connections are idle. */
   onIdle(peer: Peer): void;
+  /** The addresses of a peer that are preferred to one. */
+  betterAddresses(peer: Peer, than: string | undefined): readonly string[];
   /** One of its connections is gone. */
   onConnectionEnded(peer: Peer, driver: Driver, error: TransportError | undefined): void;
   /** After that, the peer has taken note of it. */
@@ -76,6 +78,10 @@ export class Peer implements DriverOwner, PoolOwner {
   readonly settings: PoolSettings;
   /** Where it may be dialed; empty for a peer that only ever dialed us. */
   addresses: readonly string[] = [];
+  /** Where it says that it can be reached. */
+  advertised: readonly string[] = [];
+  /** Those of them that may be dialed, in our own words. */
+  #trusted: readonly string[] = [];
   /** The address that worked last. */
   dialedAddress: string | undefined;
   /** What its certificate proved. */
@@ -126,6 +132,7 @@ export class Peer implements DriverOwner, PoolOwner {
       minConnections: options.pool.minConnections,
       idleTimeoutMs: options.pool.idleTimeoutMs,
       maxLifetimeMs: options.pool.maxLifetimeMs,
+      upgradeIntervalMs: options.pool.upgradeIntervalMs,
       retireMs: options.connectTimeoutMs,
       keepaliveMs: options.keepalive ? options.keepaliveIntervalSecs * 1000 : undefined,
       connectTimeoutMs: options.connectTimeoutMs,
@@ -323,10 +330,23 @@ export class Peer implements DriverOwner, PoolOwner {
     this.#pool.start("a configured peer");
   }
 
+  /** All addresses at which it may be dialed; empty for a peer that only ever dialed us. */
+  get candidates(): readonly string[] {
+    const { addresses } = this;
+    if (addresses.length === 0 || this.#trusted.length === 0) return addresses;
+    return [...addresses, ...this.#trusted.filter((address) => !addresses.includes(address))];
+  }
+
+  /** Where it says that it is, and which of that may be dialed. */
+  setAdvertised(said: readonly string[], trusted: readonly string[]): void {
+    this.advertised = said;
+    this.#trusted = trusted;
+  }
+
   #setAddresses(addresses: readonly string[]): void {
     this.addresses = addresses;
     const last = this.dialedAddress;
-    if (last !== undefined && !addresses.includes(last)) this.dialedAddress = undefined;
+    if (last !== undefined && !this.candidates.includes(last)) this.dialedAddress = undefined;
   }
 
   /** Takes in a connection the peer dialed, at the moment its handshake is complete. */
@@ -577,6 +597,11 @@ export class Peer implements DriverOwner, PoolOwner {
   /** @ignore */
   onIdle(): void {
     this.#host.onIdle(this);
+  }
+
+  /** @ignore */
+  improvable(driver: Driver): boolean {
+    return this.#host.betterAddresses(this, driver.dialedAddress).length > 0;
   }
 
   /** A peer we can't dial may come back for a while; what waits for it waits that long. */

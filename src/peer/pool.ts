@@ -43,6 +43,8 @@ export interface PoolOwner {
   onHandedOver(): void;
   /** Nothing has gone through any connection for a while. */
   onIdle(): void;
+  /** Whether a better address is known than the one that was dialed. */
+  improvable(driver: Driver): boolean;
 }
 
 /** The options of a pool. */
@@ -189,6 +191,13 @@ export class Pool implements SlotOwner, UpkeepHost {
     this.#dials = true;
     this.#full = false;
     for (const slot of [...this.#slots]) if (slot.stopped) this.#dropSlot(slot);
+    // There may be more addresses than before.
+    for (const member of this.#active) {
+      if (member.slot !== undefined && member.betterAt === Infinity) {
+        member.betterAt = this.#upkeep.upgrade(member.driver);
+      }
+    }
+    this.#upkeep.arm();
     // An explicit wish does not wait for the backoff.
     this.#slots[0]?.dial(reason);
     this.#fill(reason);
@@ -202,7 +211,7 @@ export class Pool implements SlotOwner, UpkeepHost {
 
   /** Takes in a connection that the peer dialed. */
   accept(driver: Driver, lifecycle: Lifecycle): void {
-    this.#join({ driver, lifecycle, slot: undefined, expiresAt: Infinity });
+    this.#join({ driver, lifecycle, slot: undefined, expiresAt: Infinity, betterAt: Infinity });
   }
 
   /** Ends every connection in order; `code` says why to a peer of version 3. */
@@ -257,7 +266,7 @@ export class Pool implements SlotOwner, UpkeepHost {
     if (next === undefined) return;
     const [slot, { why, done }] = next;
     const { keepaliveMs, connectTimeoutMs } = this.#owner.settings;
-    const interval = why === "old" ? connectTimeoutMs : keepaliveMs ?? connectTimeoutMs;
+    const interval = why === "silent" ? keepaliveMs ?? connectTimeoutMs : connectTimeoutMs;
     slot.renew(Math.min(connectTimeoutMs, interval * RENEWAL_SHARE), why).then(() => {
       this.#toRenew.delete(slot);
       this.#renewNext();
@@ -276,6 +285,17 @@ export class Pool implements SlotOwner, UpkeepHost {
   replace(slot: Slot): Promise<void> {
     if (!this.#dials) return Promise.resolve();
     return new Promise((done) => this.#renew(slot, { why: "old", done }));
+  }
+
+  /** @ignore */
+  improvable(driver: Driver): boolean {
+    return this.#dials && this.#owner.improvable(driver);
+  }
+
+  /** @ignore */
+  improve(slot: Slot): Promise<void> {
+    if (!this.#dials) return Promise.resolve();
+    return new Promise((done) => this.#renew(slot, { why: "better", done }));
   }
 
   /** @ignore */
@@ -331,7 +351,13 @@ export class Pool implements SlotOwner, UpkeepHost {
 
   /** @ignore */
   onUp(slot: Slot, driver: Driver): void {
-    this.#join({ driver, lifecycle: slot.lifecycle, slot, expiresAt: this.#upkeep.expiry() });
+    this.#join({
+      driver,
+      lifecycle: slot.lifecycle,
+      slot,
+      expiresAt: this.#upkeep.expiry(),
+      betterAt: this.#upkeep.upgrade(driver),
+    });
   }
 
   /** @ignore */
@@ -373,7 +399,13 @@ export class Pool implements SlotOwner, UpkeepHost {
 
   /** @ignore */
   probed(driver: Driver, lifecycle: Lifecycle): void {
-    const member = { driver, lifecycle, slot: undefined, expiresAt: Infinity };
+    const member = {
+      driver,
+      lifecycle,
+      slot: undefined,
+      expiresAt: Infinity,
+      betterAt: Infinity,
+    };
     this.#active.push(member);
     this.#owner.onUp(driver);
     this.#owner.noteLife();

@@ -35,10 +35,13 @@ export interface RequestOptions {
   signal?: AbortSignal | undefined;
 }
 
+/** What starts requests and gives them up. */
+export type CallMaker = Pick<Calls, "start" | "cancel">;
+
 /** What making requests needs of a peer. */
 export interface RequestHost {
   readonly nodeId: string;
-  readonly calls: Calls;
+  readonly calls: CallMaker;
   /** The largest payload the peer takes, bytes. */
   readonly maxMessageSize: number;
   readonly requestTimeoutMs: number;
@@ -74,14 +77,14 @@ export function request(
 /** Whoever waits for an answer. */
 class Waiting implements CallHandle {
   call: Call | undefined;
-  readonly #calls: Calls;
+  readonly #calls: CallMaker;
   readonly #signal: AbortSignal | undefined;
   readonly #resolve: (payload: Uint8Array) => void;
   readonly #reject: (reason: unknown) => void;
   #settled = false;
 
   constructor(
-    calls: Calls,
+    calls: CallMaker,
     signal: AbortSignal | undefined,
     resolve: (payload: Uint8Array) => void,
     reject: (reason: unknown) => void,

@@ -12,8 +12,17 @@ import type { Lifecycle } from "./lifecycle.ts";
 /** A connection that lived this long ends the series of failed attempts before it. */
 const STABLE_MS = 1_000;
 
-/** Why a connection is renewed: it was silent and may be dead, or it is as old as one may become. */
-export type RenewalReason = "silent" | "old";
+/**
+ * Why a connection is renewed: it was silent and may be dead, it is as old as one may become, or a
+ * better address may lead to the peer.
+ */
+export type RenewalReason = "silent" | "old" | "better";
+
+const REASONS: Readonly<Record<RenewalReason, string>> = {
+  silent: "renewed after silence",
+  old: "the end of its lifetime",
+  better: "a better address",
+};
 
 /** One attempt to connect. */
 export interface DialAttempt {
@@ -23,6 +32,8 @@ export interface DialAttempt {
   readonly signal: AbortSignal;
   /** For the renewal of a silent connection: milliseconds it may take. Undefined: connectTimeoutMs. */
   readonly renewWithinMs: number | undefined;
+  /** Only addresses that are preferred to this one are tried; undefined: all. */
+  readonly betterThan: string | undefined;
   /** Called once, at the moment the handshake is complete, before any message is delivered. */
   attach(driver: Driver): void;
 }
@@ -104,6 +115,7 @@ export class Slot {
       lifecycle,
       signal: abort.signal,
       renewWithinMs: undefined,
+      betterThan: undefined,
       attach: (driver) => this.#up(driver, lifecycle, "handshake complete"),
     }).then(
       () => this.#finishAttempt(abort),
@@ -138,6 +150,7 @@ export class Slot {
         lifecycle,
         signal: abort.signal,
         renewWithinMs: withinMs,
+        betterThan: why === "better" ? old.dialedAddress : undefined,
         attach: (driver) => this.#renewed(old, driver, lifecycle, why),
       });
       this.#finishAttempt(abort);
@@ -145,8 +158,8 @@ export class Slot {
       this.#finishAttempt(abort);
       lifecycle.change("closed", "the renewal failed");
       if (this.stopped) return;
-      // What was only old goes on.
-      if (this.driver === old && why === "old") return;
+      // What was only old, or not the best, goes on.
+      if (this.driver === old && why !== "silent") return;
       if (this.driver === old) this.#renewalFailed(old, typed(error));
       else if (!this.waiting) this.dial("the connection was lost while it was renewed");
     }
@@ -184,7 +197,7 @@ export class Slot {
       lifecycle.change("active", "a sign of life");
       return this.#owner.probed(driver, lifecycle);
     }
-    const reason = why === "old" ? "the end of its lifetime" : "renewed after silence";
+    const reason = REASONS[why];
     this.#up(driver, lifecycle, reason);
     if (replaces) this.#owner.retire(old, reason);
   }

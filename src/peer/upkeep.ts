@@ -10,6 +10,8 @@ import type { Slot } from "./slot.ts";
 
 /** Share of the lifetime by which a connection may be replaced early: not all at the same time. */
 const LIFETIME_JITTER = 0.1;
+/** Share of the interval by which a better address may be tried early. */
+const UPGRADE_JITTER = 0.1;
 /** When a replacement is tried again that could not be had. */
 const REPLACE_AGAIN_MS = 10_000;
 /** When a connection that must be quiet to be replaced is looked at again. */
@@ -23,6 +25,8 @@ export interface Member {
   readonly slot: Slot | undefined;
   /** When it hands over to a new one. */
   expiresAt: number;
+  /** When a better address is tried. */
+  betterAt: number;
 }
 
 /** What time may do. Milliseconds. */
@@ -33,6 +37,8 @@ export interface UpkeepSettings {
   readonly idleTimeoutMs: number;
   /** Age at which a connection hands over to a new one; 0: never. */
   readonly maxLifetimeMs: number;
+  /** After so long a connection at a lesser address is tried at a better one; 0: never. */
+  readonly upgradeIntervalMs: number;
 }
 
 /** What the upkeep needs of its pool. */
@@ -46,6 +52,10 @@ export interface UpkeepHost {
   retireIdle(member: Member): void;
   /** Replaces a connection that we dialed; resolves when that is done or has failed. */
   replace(slot: Slot): Promise<void>;
+  /** Whether a better address is known than the one that was dialed. */
+  improvable(driver: Driver): boolean;
+  /** Tries a better address; resolves when that is done or has failed. */
+  improve(slot: Slot): Promise<void>;
   /** Every connection is idle. */
   onIdle(): void;
 }
@@ -71,6 +81,13 @@ export class Upkeep {
     const { maxLifetimeMs } = this.#settings;
     if (maxLifetimeMs === 0) return Infinity;
     return this.#host.now() + maxLifetimeMs * (1 - LIFETIME_JITTER * this.#host.random());
+  }
+
+  /** When a better address is tried for a connection. */
+  upgrade(driver: Driver): number {
+    const { upgradeIntervalMs } = this.#settings;
+    if (upgradeIntervalMs === 0 || !this.#host.improvable(driver)) return Infinity;
+    return this.#host.now() + upgradeIntervalMs * (1 - UPGRADE_JITTER * this.#host.random());
   }
 
   /** The pool is busy: it needs all its connections. */
@@ -104,9 +121,9 @@ export class Upkeep {
     const { members } = this.#host;
     if (members.length === 0) return Infinity;
     let at = this.#againAt;
-    for (const { driver, slot, expiresAt } of members) {
+    for (const { driver, slot, expiresAt, betterAt } of members) {
       if (!driver.idle) at = Math.min(at, this.#idleAt(driver));
-      if (slot !== undefined) at = Math.min(at, expiresAt);
+      if (slot !== undefined) at = Math.min(at, expiresAt, betterAt);
     }
     return at;
   }
@@ -123,7 +140,9 @@ export class Upkeep {
       // Whoever is told of a change may have ended it all.
       if (!members.includes(member)) continue;
       if (now >= member.expiresAt && member.slot !== undefined) this.#replace(member, member.slot);
-      else if (!member.driver.idle && now >= this.#idleAt(member.driver)) this.#rest(member);
+      else if (now >= member.betterAt && member.slot !== undefined) {
+        this.#improve(member, member.slot);
+      } else if (!member.driver.idle && now >= this.#idleAt(member.driver)) this.#rest(member);
     }
     this.#shrink(now);
     if (members.length > 0 && members.every(({ driver }) => driver.idle)) this.#host.onIdle();
@@ -149,6 +168,20 @@ export class Upkeep {
       }
       this.#host.retireIdle(spare);
     }
+  }
+
+  #improve(member: Member, slot: Slot): void {
+    const { driver } = member;
+    if (driver.channel === undefined && !driver.quiet) {
+      member.betterAt = this.#host.now() + LOOK_AGAIN_MS;
+      return;
+    }
+    member.betterAt = Infinity;
+    this.#host.improve(slot).then(() => {
+      if (!this.#host.members.includes(member)) return;
+      member.betterAt = this.upgrade(driver);
+      this.arm();
+    });
   }
 
   #replace(member: Member, slot: Slot): void {

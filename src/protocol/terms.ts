@@ -15,6 +15,8 @@ export interface OwnTerms {
   readonly features?: readonly string[] | undefined;
   /** How many streams the other side may hold open at one time. */
   readonly maxStreams?: number | undefined;
+  /** Where we can be reached. */
+  readonly addresses?: readonly string[] | undefined;
 }
 
 /** Terms as a peer sent them. */
@@ -27,6 +29,8 @@ export interface SentTerms {
   readonly features: readonly string[];
   /** How many streams it lets us hold open at one time. */
   readonly maxStreams: number | undefined;
+  /** Where it says that it can be reached; not checked but for length and printable ASCII. */
+  readonly addresses: readonly string[];
 }
 
 /** Terms of a peer with the defaults filled in. */
@@ -42,6 +46,8 @@ export interface PeerTerms {
   readonly features: readonly string[];
   /** How many streams the peer lets us hold open at one time; 0 in versions 1 and 2. */
   readonly maxStreams: number;
+  /** Where the peer says that it can be reached. */
+  readonly addresses: readonly string[];
 }
 
 /** The least receive window of a peer that didn't name one, in bytes. */
@@ -54,6 +60,11 @@ const MAX_STREAMS = 65_535;
 /** The most features that a peer can name. */
 const MAX_FEATURES = 64;
 const FEATURE = /^[!-~]{1,64}$/;
+/** The most addresses that a peer can tell. */
+const MAX_ADDRESSES = 16;
+const ADDRESS = /^[!-~]{1,200}$/;
+
+const ADDRESS_FORM = "1 to 200 bytes of printable ASCII without spaces";
 
 /** Terms of a peer that said nothing, or speaks a version without terms. */
 const NO_TERMS: SentTerms = {
@@ -61,6 +72,7 @@ const NO_TERMS: SentTerms = {
   receiveWindow: undefined,
   features: [],
   maxStreams: undefined,
+  addresses: [],
 };
 
 /**
@@ -68,7 +80,7 @@ const NO_TERMS: SentTerms = {
  * of JSON.
  */
 export function termMembers(
-  { receiveWindow, features, maxStreams }: OwnTerms,
+  { receiveWindow, features, maxStreams, addresses }: OwnTerms,
   sessionGeneration: number | undefined,
 ): Record<string, unknown> {
   return {
@@ -76,6 +88,7 @@ export function termMembers(
     receive_window: receiveWindow,
     features: features?.length === 0 ? undefined : features,
     max_streams: maxStreams,
+    addresses: addresses?.length === 0 ? undefined : addresses,
   };
 }
 
@@ -88,6 +101,7 @@ export function readTerms(version: number, fields: Fields): SentTerms {
     receiveWindow: fields.integer("receive_window", 1),
     features: fields.list("features", MAX_FEATURES, FEATURE, form) ?? [],
     maxStreams: fields.integer("max_streams", 0, MAX_STREAMS),
+    addresses: fields.list("addresses", MAX_ADDRESSES, ADDRESS, ADDRESS_FORM) ?? [],
   };
 }
 
@@ -100,5 +114,6 @@ export function peerTerms(version: number, sent: SentTerms, maxMessageSize: numb
       Math.max(DEFAULT_RECEIVE_WINDOW, maxMessageSize + WINDOW_SLACK),
     features: said.features,
     maxStreams: version < 3 ? 0 : said.maxStreams ?? DEFAULT_MAX_STREAMS,
+    addresses: said.addresses,
   };
 }

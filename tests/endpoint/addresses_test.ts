@@ -2,8 +2,8 @@
 
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { HandshakeError, type Transport, TransportError } from "../../mod.ts";
-import { bytes, type Cluster, inbox, inCluster } from "../support/cluster.ts";
+import { type EndpointConfig, HandshakeError, type Transport, TransportError } from "../../mod.ts";
+import { bytes, type Cluster, inbox, inCluster, text } from "../support/cluster.ts";
 
 /** The memory network under another scheme. */
 function renamed(scheme: string, priority: number, inner: Transport): Transport {
@@ -24,13 +24,13 @@ const FAST = "fast://b-fast:1";
 const SLOW = "slow://b-slow:1";
 
 /** `b` listens at two addresses; `a` knows both ways to get there. */
-async function pair(cluster: Cluster) {
+async function pair(cluster: Cluster, options: Partial<EndpointConfig> = {}) {
   const transports = (host: string) => {
     const memory = cluster.network.transport(host);
     return [memory, renamed("fast", 70, memory), renamed("slow", 20, memory)];
   };
   const b = await cluster.start("b", { listen: [SLOW, FAST], transports: transports("b") });
-  const a = await cluster.start("a", { transports: transports("a"), poolSize: 1 });
+  const a = await cluster.start("a", { transports: transports("a"), poolSize: 1, ...options });
   const dialed = () => cluster.network.dials.map((address) => address.replace("memory://", ""));
   return { a, b, dialed };
 }
@@ -90,6 +90,52 @@ describe("a peer with several addresses", () => {
       cluster.network.reset("memory://b-slow:1");
       await cluster.environment.until(() => a.stats().reconnections === 1);
       assert.deepEqual(dialed().slice(before), ["b-slow:1"]);
+    }),
+  );
+
+  it(
+    "moves to a better address when that becomes possible, and loses nothing",
+    inCluster(async (cluster) => {
+      const { a, b, dialed } = await pair(cluster);
+      cluster.network.refusing.add("memory://b-fast:1");
+      await cluster.environment.run(a.connect(BOTH));
+      const received: string[] = [];
+      b.onMessage(({ payload }) => void received.push(text(payload)));
+      const sent: string[] = [];
+      const send = async (ms: number) => {
+        for (let i = 0; i < ms / 50; i++) {
+          sent.push(`${sent.length}`);
+          assert.ok(a.trySend("b", bytes(sent.at(-1)!)));
+          await cluster.environment.advance(50);
+        }
+      };
+      await send(31_000);
+      assert.ok(dialed().filter((address) => address === "b-fast:1").length >= 2);
+      assert.equal(a.peer("b")!.address, SLOW);
+      assert.deepEqual(a.peer("b")!.connections.map(({ remoteAddress }) => remoteAddress), [
+        "memory://b-slow:1",
+      ]);
+      cluster.network.refusing.clear();
+      await send(31_000);
+      assert.equal(a.peer("b")!.address, FAST);
+      assert.deepEqual(a.peer("b")!.connections.map(({ remoteAddress }) => remoteAddress), [
+        "memory://b-fast:1",
+      ]);
+      assert.deepEqual(received, sent);
+      assert.equal(a.stats().reconnections, 0);
+    }),
+  );
+
+  it(
+    "stays where it is with upgradeIntervalMs 0",
+    inCluster(async (cluster) => {
+      const { a, dialed } = await pair(cluster, { pool: { upgradeIntervalMs: 0 } });
+      cluster.network.refusing.add("memory://b-fast:1");
+      await cluster.environment.run(a.connect(BOTH));
+      cluster.network.refusing.clear();
+      const before = dialed().length;
+      await cluster.environment.advance(600_000);
+      assert.equal(dialed().length, before);
     }),
   );
 

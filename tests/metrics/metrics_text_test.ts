@@ -60,6 +60,7 @@ const PEER: PeerInfo = {
   health: "suspect",
   address: undefined,
     addresses: [],
+    advertised: [],
   identity: undefined,
   publicKey: undefined,
   version: 3,

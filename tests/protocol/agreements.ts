@@ -13,6 +13,7 @@ export function nothingOfVersion3(
     sessionGeneration: undefined,
     receiveWindow,
     features: [],
+    addresses: [],
     maxStreams: 0,
     claim: undefined,
     session: undefined,

@@ -16,6 +16,7 @@ const UNSAID = {
   sessionGeneration: undefined,
   receiveWindow: undefined,
   features: [],
+  addresses: [],
   maxStreams: undefined,
   publicKey: undefined,
 };
@@ -78,6 +79,7 @@ describe("encodeHello", () => {
       receiveWindow: 33_554_432,
       features: ["query", "replication"],
       maxStreams: 16,
+      addresses: ["tcp://10.0.0.1:9100"],
     });
     const details = {
       claim: { id: SESSION, received: [1, 2, 9_007_199_254_740_991] },
@@ -101,6 +103,7 @@ describe("encodeHello", () => {
       receive_window: 33_554_432,
       features: ["query", "replication"],
       max_streams: 16,
+      addresses: ["tcp://10.0.0.1:9100"],
       public_key: KEY,
     });
   });
@@ -225,7 +228,7 @@ describe("parseHello", () => {
     const text = plus3(
       `"session":{"id":"00112233445566778899AABBccddeeff","received":[0,1,9007199254740991],"x":1},
       "session_generation":3,"receive_window":1048576,"features":["query","a/b:c~!"],
-      "max_streams":0,"public_key":"${KEY}"`,
+      "max_streams":0,"addresses":["tcp://10.0.0.1:9100","x"],"public_key":"${KEY}"`,
     );
     const { protocolVersion: _, ...hello } = parse(text);
     assert.deepEqual(hello, {
@@ -245,12 +248,15 @@ describe("parseHello", () => {
       receiveWindow: 1_048_576,
       features: ["query", "a/b:c~!"],
       maxStreams: 0,
+      addresses: ["tcp://10.0.0.1:9100", "x"],
       publicKey: KEY,
     });
   });
 
   it("does not look at it where the dialer doesn't speak version 3", () => {
-    const hello = parse(plus('"session":1,"features":1,"max_streams":-1,"public_key":null'));
+    const hello = parse(
+      plus('"session":1,"features":1,"max_streams":-1,"addresses":7,"public_key":null'),
+    );
     for (const [field, value] of Object.entries(UNSAID)) {
       assert.deepEqual(Reflect.get(hello, field), value, field);
     }
@@ -314,6 +320,11 @@ describe("parseHello", () => {
       JSON.stringify(Array.from({ length: 65 }, (_, i) => `f${i}`)),
     ],
     max_streams: ["-1", "0.5", "65536", '"1"', "null"],
+    addresses: [
+      ...["null", '"tcp://a:1"', "{}", "[1]", '[""]', '["a b"]', '["\\u001b[2J"]'],
+      `["${"a".repeat(201)}"]`,
+      JSON.stringify(Array.from({ length: 17 }, (_, i) => `tcp://a:${i}`)),
+    ],
     public_key: [
       ...['""', "null", "1", `"${KEY.slice(0, -1)}"`, `"${KEY}="`, `"A${KEY}"`, `" ${KEY}"`],
       // A digit of another alphabet; bits that mean nothing; 33 bytes, 31 bytes.

@@ -231,6 +231,7 @@ describe("judgeHello", () => {
       receive_window: 5,
       features: ["query"],
       max_streams: 6,
+      addresses: ["tcp://10.0.0.1:9100"],
     };
     const local = identity({ maxVersion: 3, capabilities: ["resume"], maxMessageSize: 20_000_000 });
     assert.deepEqual(accepted(hello(said), local), {
@@ -244,6 +245,7 @@ describe("judgeHello", () => {
       receiveWindow: 5,
       features: ["query"],
       maxStreams: 6,
+      addresses: ["tcp://10.0.0.1:9100"],
       claim: session,
       session: undefined,
       publicKey: undefined,
@@ -252,6 +254,7 @@ describe("judgeHello", () => {
     assert.equal(silent.sessionGeneration, undefined);
     assert.equal(silent.receiveWindow, 20_065_536);
     assert.deepEqual(silent.features, []);
+    assert.deepEqual(silent.addresses, []);
     assert.equal(silent.maxStreams, 256);
     assert.equal(silent.claim, undefined);
     const small = accepted(hello({ protocol_version: 3, max_message_size: 1000 }), local);

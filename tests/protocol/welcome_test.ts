@@ -38,6 +38,7 @@ const UNSAID = {
   sessionGeneration: undefined,
   receiveWindow: undefined,
   features: [],
+  addresses: [],
   maxStreams: undefined,
 };
 
@@ -111,6 +112,7 @@ describe("encodeWelcome in version 3", () => {
     receiveWindow: 98,
     features: ["theirs"],
     maxStreams: 97,
+    addresses: ["tcp://theirs:1"],
     claim: undefined,
     session: { id: SESSION, resumed: true, received: [1, 2, 3] },
     publicKey: undefined,
@@ -124,6 +126,7 @@ describe("encodeWelcome in version 3", () => {
       receiveWindow: 65_536,
       features: ["query"],
       maxStreams: 16,
+      addresses: ["tcp://10.0.0.1:9100", "wss://b.example.com/x"],
     });
     assert.deepEqual(fieldsOf(encodeWelcome(negotiated, local, details)), {
       type: "welcome",
@@ -140,6 +143,7 @@ describe("encodeWelcome in version 3", () => {
       receive_window: 65_536,
       features: ["query"],
       max_streams: 16,
+      addresses: ["tcp://10.0.0.1:9100", "wss://b.example.com/x"],
       public_key: KEY,
     });
   });
@@ -239,7 +243,7 @@ describe("parseAnswer", () => {
       `"incarnation":"00FF00ff00FF00ff","cluster_name":"bl\\u00fce","timestamp":0,
       "nonce":"AAECAwQFBgcICQoLDA0ODw==",
       "session":{"id":"00112233445566778899AABBccddeeff","resumed":false,"received":[0,1,2],"x":1},
-      "session_generation":3,"receive_window":1,"features":["query"],"max_streams":65535,
+      "session_generation":3,"receive_window":1,"features":["query"],"max_streams":65535,"addresses":["x"],
       "public_key":"${KEY}","signature":"${SIGNATURE}"`,
     );
     assert.deepEqual(parse(text), {
@@ -256,6 +260,7 @@ describe("parseAnswer", () => {
       receiveWindow: 1,
       features: ["query"],
       maxStreams: 65_535,
+      addresses: ["x"],
       publicKey: KEY,
       signature: SIGNATURE,
     });
@@ -279,6 +284,7 @@ describe("parseAnswer", () => {
     receive_window: ["0", "null"],
     features: ["null", '[""]'],
     max_streams: ["65536", "null"],
+    addresses: ["null", '[""]', '["a b"]'],
     public_key: ["null", '""', `"${KEY}"`],
     signature: [
       "null",
@@ -451,6 +457,7 @@ describe("acceptWelcome in version 3", () => {
       receiveWindow: 5,
       features: ["query"],
       maxStreams: 6,
+      addresses: ["x"],
       publicKey: KEY,
       signature: SIGNATURE,
     });
@@ -466,6 +473,7 @@ describe("acceptWelcome in version 3", () => {
       receiveWindow: 5,
       features: ["query"],
       maxStreams: 6,
+      addresses: ["x"],
       claim: undefined,
       session: fresh,
       // Not proven yet.

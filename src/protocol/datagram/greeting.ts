@@ -7,12 +7,12 @@
 
 import { HandshakeError, TransportError } from "../../errors.ts";
 import { acceptWelcome } from "../accept_welcome.ts";
+import { ENVELOPE_VERSION } from "../envelope.ts";
 import { encodeHello, type Hello, parseHello } from "../hello.ts";
 import { judgeHello } from "../judge_hello.ts";
 import type { LocalIdentity, Negotiated } from "../negotiate.ts";
 import { encodeReject, rejectedBy } from "../reject.ts";
 import type { Rejection } from "../rejection.ts";
-import type { ReplayWindow } from "../replay.ts";
 import { encodeWelcome, parseAnswer } from "../welcome.ts";
 import { hmacSha256, type Sha256 } from "./cookie.ts";
 import {
@@ -55,12 +55,24 @@ export interface HelloParts {
 
 /** What became of a hello. */
 export type HelloVerdict =
-  | { readonly accept: Negotiated }
+  | { readonly accept: Negotiated; readonly hello: Hello }
   | { readonly reject: Rejection; readonly nodeId: string | undefined };
 
 const AUTH_CONTEXT = new TextEncoder().encode("hawser datagram auth 1\0");
 const NO_BYTES: Uint8Array = new Uint8Array(0);
-const OPEN_OBJECT = 0x7b;
+
+const UNSIGNED_HERE: Rejection = {
+  code: "IDENTITY_REQUIRED",
+  reason: "the dialer signs its messages, and this node doesn't",
+};
+const OTHER_SIGNER: Rejection = {
+  code: "IDENTITY_REQUIRED",
+  reason: "the hello is signed by another node",
+};
+const NO_TOKEN: Rejection = {
+  code: "AUTH_FAILED",
+  reason: "the auth token is missing or wrong",
+};
 
 /** The first hello of a dialer: it asks for a cookie, and says nothing else. */
 export function firstHello(tag: Uint8Array): Uint8Array {
@@ -85,36 +97,37 @@ export function secondHello(greeter: Greeter, parts: HelloParts): Uint8Array {
   return encodeHelloPacket(tag, { cookie, auth, content });
 }
 
-/** Judges a hello whose cookie is good. */
+/**
+ * Judges a hello whose cookie is good. Whether it was seen before is the caller's to ask, once
+ * everything else is in order.
+ */
 export function judgeHelloPacket(
   greeter: Greeter,
   tag: Uint8Array,
   { cookie, auth, content }: HelloPacket,
   wallClockMs: number,
-  replay: ReplayWindow,
 ): HelloVerdict {
+  const { local, authToken, seal, sha256 } = greeter;
+  if (seal === undefined && content[0] === ENVELOPE_VERSION) return refuse(UNSIGNED_HERE);
   let hello: Hello;
-  let json: Uint8Array;
+  let json = content;
   try {
-    json = openContent(greeter, undefined, content, wallClockMs, boundHello(tag, cookie));
+    const opened = seal?.open(content, undefined, 0, wallClockMs, boundHello(tag, cookie));
+    if (opened !== undefined) json = opened.body;
     hello = parseHello(json);
-    // Who signed it is who it says it is.
-    openContent(greeter, hello.nodeId, content, wallClockMs, boundHello(tag, cookie));
+    if (opened !== undefined && opened.sender !== hello.nodeId) return refuse(OTHER_SIGNER);
   } catch (error) {
-    return { reject: rejection(error), nodeId: undefined };
+    return refuse(rejection(error));
   }
-  const { local, authToken, sha256 } = greeter;
   const { nodeId } = hello;
   if (authToken !== undefined) {
     const proof = authProof(sha256, authToken, tag, cookie, json);
-    if (!equalBytes(auth, proof)) {
-      const reason = "the auth token is missing or wrong";
-      return { reject: { code: "AUTH_FAILED", reason }, nodeId };
-    }
+    if (!equalBytes(auth, proof)) return refuse(NO_TOKEN, nodeId);
   }
-  const verdict = judgeHello(hello, { ...local, authToken: undefined }, { wallClockMs, replay });
-  if ("accept" in verdict) return verdict;
-  return { reject: { code: verdict.reject, reason: verdict.reason }, nodeId };
+  const context = { wallClockMs, replay: undefined };
+  const verdict = judgeHello(hello, { ...local, authToken: undefined }, context);
+  if ("accept" in verdict) return { ...verdict, hello };
+  return refuse({ code: verdict.reject, reason: verdict.reason }, nodeId);
 }
 
 /**
@@ -182,19 +195,6 @@ export function readRejection(packet: Uint8Array, nodeId: string): HandshakeErro
   throw new HandshakeError("Cannot read a packet: it is no reject", "MALFORMED", { peer: nodeId });
 }
 
-/** The JSON in the content of a hello. */
-function openContent(
-  greeter: Greeter,
-  from: string | undefined,
-  content: Uint8Array,
-  wallClockMs: number,
-  around: Uint8Array,
-): Uint8Array {
-  const signed = content[0] !== OPEN_OBJECT;
-  if (greeter.seal === undefined && !signed) return content;
-  return openBody(greeter, from, content, wallClockMs, around);
-}
-
 function openBody(
   { seal }: Greeter,
   from: string | undefined,
@@ -204,6 +204,10 @@ function openBody(
 ): Uint8Array {
   if (seal === undefined) return content;
   return seal.open(content, from, 0, wallClockMs, around).body;
+}
+
+function refuse(reject: Rejection, nodeId?: string): HelloVerdict {
+  return { reject, nodeId };
 }
 
 function rejection(error: unknown): Rejection {

@@ -30,8 +30,8 @@ export interface DatagramLinkOptions {
   readonly keepaliveMs: number | undefined;
   /** Random bytes for the tokens of pings. */
   randomBytes(length: number): Uint8Array;
-  /** Sends a packet. */
-  send(packet: Uint8Array, address: string): void;
+  /** Sends a packet; false: there is no room, and it was dropped. */
+  send(packet: Uint8Array, address: string): boolean;
 }
 
 /** Why a packet is not taken. */
@@ -120,15 +120,21 @@ export class DatagramLink {
     return HEADER_BYTES + (this.#options.seal?.overhead(this.nodeId) ?? 0);
   }
 
-  /** Sends a body as a packet of this kind. */
-  send(kind: PacketKind, body: Uint8Array, wallClockMs: number, address = this.#address): void {
+  /** Sends a body as a packet of this kind; false: there was no room, and it was dropped. */
+  send(
+    kind: PacketKind,
+    body: Uint8Array,
+    wallClockMs: number,
+    address: string = this.#address,
+  ): boolean {
     const number = ++this.#number;
     const header = encodeHeader(kind, this.#options.peerTag, number);
     const content = this.#options.seal?.seal(this.nodeId, body, number, wallClockMs, header) ??
       body;
     const packet = joinPacket(header, content);
-    this.bytesSent += packet.length;
-    this.#options.send(packet, address);
+    const sent = this.#options.send(packet, address);
+    if (sent) this.bytesSent += packet.length;
+    return sent;
   }
 
   /**

@@ -1,0 +1,730 @@
+/**
+ * A peer that is reached by datagrams: its links, what is sent to it, what it asks.
+ *
+ * @module
+ */
+
+import { MessageTooLargeError, RateLimitedError, TransportError } from "../errors.ts";
+import type { ResolvedOptions } from "../options.ts";
+import { Answers } from "../protocol/datagram/answers.ts";
+import type { DatagramLink } from "../protocol/datagram/link.ts";
+import {
+  encodeAnswer,
+  encodeData,
+  readAnswer,
+  readData,
+  readRequest,
+  type RequestBody,
+} from "../protocol/datagram/packet.ts";
+import { Repeats, type SendResult } from "../protocol/datagram/repeats.ts";
+import {
+  DATA_OVERHEAD,
+  FORGOTTEN,
+  HEADER_BYTES,
+  PACKET,
+  type PacketKind,
+  REQUEST_OVERHEAD,
+  RESPONSE_OVERHEAD,
+  RESPONSE_TOO_LARGE,
+} from "../protocol/datagram/types.ts";
+import { Fifo } from "../protocol/fifo.ts";
+import { quote } from "../protocol/text.ts";
+import { TokenBucket } from "../protocol/token_bucket.ts";
+import { encodeCodeMessage, encodeGoawayPayload, readGoaway } from "../protocol/v3/payloads.ts";
+import type { CancelReason, ServedRequest } from "../protocol/v3/served.ts";
+import { encodeTopic } from "../protocol/v3/topic.ts";
+import { type Lane, LANE_NAMES, type LaneName } from "../protocol/v3/types.ts";
+import type { Environment } from "../runtime/environment.ts";
+import { type DatagramStats, noTraffic, type TrafficStats } from "../stats.ts";
+import type { PeerHealth, PeerState } from "./peer.ts";
+import { type Handlers, request, type RequestOptions, RequestServer } from "./requests.ts";
+import type { SendPlan } from "./send_queue.ts";
+import { WaiterSet } from "./waiters.ts";
+
+/** What a datagram peer needs of what is around it. */
+export interface DatagramPeerHost {
+  readonly options: ResolvedOptions;
+  readonly environment: Environment;
+  readonly handlers: Handlers;
+  readonly counters: DatagramStats;
+  readonly inboxFull: boolean;
+  /** By how many bytes a body for this node is longer when it is signed. */
+  sealOverhead(nodeId: string): number;
+  deliver(from: string, payload: Uint8Array, lane: LaneName, topic: string | undefined): void;
+  onUp(peer: DatagramPeer): void;
+  onDown(peer: DatagramPeer, error: TransportError | undefined): void;
+  onHealth(peer: DatagramPeer, health: PeerHealth, previous: PeerHealth): void;
+  onHandlerError(nodeId: string, error: unknown, what: string): void;
+  onRefused(): void;
+  warn(nodeId: string, message: string): void;
+  /** A link is no more. */
+  onLinkGone(link: DatagramLink): void;
+  /** It was silent for so long that it may be forgotten. */
+  onAbsent(peer: DatagramPeer): void;
+}
+
+/** What became of a message that was offered. */
+export type Offered = "sent" | "lost" | "full";
+
+/** Why a link ends, in a bye. */
+export const BYE = { closing: 0, duplicate: 3 } as const;
+
+/** Requests to one peer under way. */
+const MAX_CALLS = 1024;
+/** Answers that are remembered of one peer, their bytes, and for how long. */
+const ANSWERS = { maxAnswers: 1024, maxBytes: 4_194_304, maxAgeMs: 60_000 } as const;
+/** Messages that wait while the application's handler works on one of the same peer. */
+const MAX_HELD = 256;
+/** The first repetition of a request comes after so many round trips, within these bounds. */
+const ROUND_TRIPS = 3;
+const MIN_REPEAT_MS = 50;
+const FIRST_REPEAT_MS = 250;
+const MAX_REPEAT_MS = 1000;
+/** A peer whose request was repeated without a sign of life is asked for one. */
+const SUSPECT_AFTER_MS = 2000;
+
+interface Held {
+  readonly payload: Uint8Array;
+  readonly lane: LaneName;
+  readonly topic: string | undefined;
+}
+
+/** One peer. */
+export class DatagramPeer {
+  readonly nodeId: string;
+  /** Where we dial it; undefined: we don't. */
+  address: string | undefined;
+  /** Which table of answers this is: a peer that meets another one knows that its requests are forgotten. */
+  readonly generation: number;
+  readonly traffic: TrafficStats = noTraffic();
+  /** Those who wait for it to be connected. */
+  readonly connects: WaiterSet = new WaiterSet();
+  /** Another process has its name, and waits for what becomes of this one. */
+  contention: { readonly incarnation: string | undefined; readonly at: number } | undefined;
+  readonly #host: DatagramPeerHost;
+  readonly #calls: Repeats;
+  readonly #server: RequestServer;
+  readonly #running = new Map<number, ServedDatagram>();
+  readonly #held = new Fifo<Held>();
+  readonly #bucketOut: TokenBucket | undefined;
+  readonly #bucketIn: TokenBucket | undefined;
+  #answers = new Answers(ANSWERS);
+  #links: DatagramLink[] = [];
+  #incarnation: string | undefined;
+  #state: PeerState = "connecting";
+  #health: PeerHealth = "down";
+  #wasUp = false;
+  #warned = false;
+  #pendingHandlers = 0;
+  #cancelTimer: (() => void) | undefined;
+  #timerAt = Infinity;
+  #absentAt = Infinity;
+
+  /** A peer without a link. */
+  constructor(host: DatagramPeerHost, nodeId: string, generation: number) {
+    this.#host = host;
+    this.nodeId = nodeId;
+    this.generation = generation;
+    const { rateLimit, maxPendingBytes } = host.options;
+    if (rateLimit.enabled) {
+      this.#bucketOut = new TokenBucket(rateLimit, host.environment.now());
+      this.#bucketIn = new TokenBucket(rateLimit, host.environment.now());
+    }
+    this.#calls = new Repeats({
+      peer: nodeId,
+      maxCalls: MAX_CALLS,
+      maxBytes: maxPendingBytes,
+      random: () => host.environment.random(),
+      send: (body, last) => this.#sendRequest(body, last),
+      cancel: (id) => {
+        this.#send(PACKET.cancel, encodeAnswer(id, new Uint8Array(0)));
+      },
+      firstDelayMs: () => this.#firstDelayMs(),
+    });
+    this.#server = new RequestServer(host.handlers, {
+      nodeId,
+      // What is too long for a packet has a code of its own.
+      maxMessageSize: Infinity,
+      now: () => host.environment.now(),
+      epochNow: () => host.environment.wallClock(),
+      onHandlerError: (error, what) => host.onHandlerError(nodeId, error, what),
+      onRefused: () => host.onRefused(),
+      onRelieved: () => {},
+    });
+  }
+
+  /** Its links; the first ones are older. */
+  get links(): readonly DatagramLink[] {
+    return this.#links;
+  }
+
+  /** Where it stands. */
+  get state(): PeerState {
+    return this.#state;
+  }
+
+  /** Whether it answers. */
+  get health(): PeerHealth {
+    return this.#health;
+  }
+
+  /** The process that it is. */
+  get incarnation(): string | undefined {
+    return this.#incarnation;
+  }
+
+  /** Requests of ours that it has not answered. */
+  get openRequests(): number {
+    return this.#calls.open;
+  }
+
+  /** Requests of its that run here. */
+  get runningRequests(): number {
+    return this.#running.size;
+  }
+
+  /** How often requests were sent again. */
+  get repeatedRequests(): number {
+    return this.#calls.repeated;
+  }
+
+  /** The link that is used: that which the node with the lower id dialed, of those the newest. */
+  get link(): DatagramLink | undefined {
+    const links = this.#links;
+    if (links.length <= 1) return links[0];
+    const low = this.#host.options.nodeId < this.nodeId;
+    return links.findLast((link) => link.dialed === low) ?? links.at(-1);
+  }
+
+  // --- messages ---
+
+  /**
+   * Whether a message fits into a packet for this peer.
+   *
+   * @param topic Encoded.
+   */
+  fits(bytes: number, topic: Uint8Array | undefined): boolean {
+    return bytes <= this.#limit(DATA_OVERHEAD, topic);
+  }
+
+  /**
+   * Sends a message as a packet.
+   *
+   * @throws {TransportError} `MessageTooLarge`, `RateLimited`
+   */
+  offer(payload: Uint8Array, { lane, topic }: SendPlan): Offered {
+    this.#checkSize(payload.length, this.#limit(DATA_OVERHEAD, topic), "send");
+    const link = this.link;
+    if (link === undefined) {
+      this.traffic.messagesLost++;
+      return "lost";
+    }
+    const now = this.#now();
+    if (this.#bucketOut !== undefined && !this.#bucketOut.tryTake(now)) {
+      this.traffic.rateLimited++;
+      const { nodeId } = this;
+      const after = this.#bucketOut.retryAfterMs(now);
+      throw new RateLimitedError(`Cannot send to ${nodeId}: its rate limit is reached`, after, {
+        peer: nodeId,
+      });
+    }
+    const body = encodeData(lane, topic, payload);
+    if (!link.send(PACKET.data, body, this.#wallClock())) {
+      this.traffic.backpressureEvents++;
+      return "full";
+    }
+    link.usedAt = now;
+    this.#checkLength(body.length + link.overhead);
+    this.traffic.messagesSent++;
+    this.traffic.payloadBytesSent += payload.length;
+    return "sent";
+  }
+
+  /** Makes a request, and repeats it until it is answered. */
+  request(payload: Uint8Array, options: RequestOptions): Promise<Uint8Array> {
+    const topic = options.topic === undefined ? undefined : encodeTopic(options.topic);
+    return request({
+      nodeId: this.nodeId,
+      maxMessageSize: this.#limit(REQUEST_OVERHEAD, topic),
+      requestTimeoutMs: this.#host.options.requestTimeoutMs,
+      now: () => this.#now(),
+      calls: {
+        start: (lane, topic, bytes, deadline, handle) => {
+          this.#checkLength(this.#overhead() + REQUEST_OVERHEAD + bytes.length);
+          const call = this.#calls.start(lane, topic, bytes, deadline, handle, this.#now());
+          this.#arm();
+          return call;
+        },
+        cancel: (call) => this.#calls.cancel(call),
+      },
+    }, payload, options);
+  }
+
+  /** The handler works on a message of this peer: the next one waits. */
+  holdFor(settled: Promise<void>): void {
+    this.#pendingHandlers++;
+    const done = () => {
+      this.#pendingHandlers--;
+      this.#release();
+    };
+    settled.then(done, done);
+  }
+
+  // --- links ---
+
+  /** A handshake is complete. */
+  attach(link: DatagramLink): void {
+    const now = this.#now();
+    const { incarnation } = link.negotiated;
+    if (this.#incarnation !== incarnation || incarnation === undefined) this.#renew(incarnation);
+    this.contention = undefined;
+    this.#links.push(link);
+    this.#absentAt = Infinity;
+    const first = this.#state !== "active";
+    this.#state = "active";
+    if (link.dialed) {
+      link.probe(this.#host.options.connectTimeoutMs, now);
+      link.handleTimeout(this.#wallClock(), now);
+    }
+    this.connects.resolveAll();
+    if (first) {
+      if (this.#wasUp) this.traffic.reconnections++;
+      this.#wasUp = true;
+      this.#host.onUp(this);
+    }
+    this.#setHealth();
+    this.#calls.linked(now);
+    this.#arm();
+  }
+
+  /** Takes a packet of one of its links, opened. May throw `InvalidFrame`. */
+  handlePacket(link: DatagramLink, kind: PacketKind, body: Uint8Array, from: string): void {
+    const now = this.#now();
+    switch (kind) {
+      case PACKET.data:
+        link.usedAt = now;
+        this.#received(body);
+        break;
+      case PACKET.request:
+        link.usedAt = now;
+        this.#asked(readRequest(body), now);
+        break;
+      case PACKET.response:
+      case PACKET.error:
+        link.usedAt = now;
+        this.#answered(kind, body);
+        break;
+      case PACKET.cancel:
+        this.#running.get(readAnswer(body).id)?.cancel("cancelled");
+        break;
+      case PACKET.ping:
+        link.handlePing(body, from, this.#wallClock());
+        break;
+      case PACKET.pong:
+        if (link.handlePong(body, from, now)) this.#host.counters.migrations++;
+        break;
+      case PACKET.bye:
+        this.#left(link, body);
+        break;
+    }
+    this.#endSurplus();
+    this.#setHealth();
+  }
+
+  /** Ends all links in order. */
+  leave(error: TransportError): void {
+    if (this.#state === "closed") return;
+    const wasActive = this.#links.length > 0;
+    const reason = encodeGoawayPayload(BYE.closing, "");
+    for (const link of this.#links) {
+      link.send(PACKET.bye, reason, this.#wallClock());
+      this.#host.onLinkGone(link);
+    }
+    this.#links = [];
+    this.#state = "closed";
+    this.#stopTimer();
+    this.#endServed();
+    this.connects.rejectAll(error);
+    this.#calls.fail(error);
+    this.#setHealth();
+    if (wasActive) this.#host.onDown(this, error);
+  }
+
+  /** It is not dialed any more, or the first attempt failed. */
+  fail(error: TransportError): void {
+    if (this.#links.length > 0 || this.#state === "closed") return;
+    this.#state = "failed";
+    this.connects.rejectAll(error);
+    this.#calls.fail(error);
+  }
+
+  /** Asks all links for a sign of life. */
+  probe(withinMs: number): void {
+    const now = this.#now();
+    for (const link of this.#links) link.probe(withinMs, now);
+    this.#tick();
+  }
+
+  /** Whether anything came since. */
+  heardSince(at: number): boolean {
+    return this.#links.some((link) => link.receivedAt > at);
+  }
+
+  // --- what comes ---
+
+  #received(body: Uint8Array): void {
+    const { lane, topic, payload } = readData(body);
+    const message = { payload, lane: LANE_NAMES[lane], topic };
+    if (this.#bucketIn !== undefined && !this.#bucketIn.tryTake(this.#now())) {
+      this.traffic.rateLimited++;
+      this.#host.counters.dropped++;
+    } else if (this.#pendingHandlers === 0 && this.#held.length === 0) {
+      this.#deliver(message);
+    } else if (this.#held.length < MAX_HELD) {
+      this.#held.push(message);
+    } else {
+      this.#host.counters.dropped++;
+    }
+  }
+
+  #deliver({ payload, lane, topic }: Held): void {
+    if (this.#host.inboxFull) {
+      this.#host.counters.dropped++;
+      return;
+    }
+    this.traffic.messagesReceived++;
+    this.traffic.payloadBytesReceived += payload.length;
+    this.#host.deliver(this.nodeId, payload, lane, topic);
+  }
+
+  #release(): void {
+    while (this.#pendingHandlers === 0) {
+      const message = this.#held.shift();
+      if (message === undefined) return;
+      this.#deliver(message);
+    }
+  }
+
+  #asked(body: RequestBody, now: number): void {
+    const { id, topic, lane, payload, msLeft } = body;
+    const admission = this.#answers.admit(id, now);
+    if (admission === "ignore") return;
+    if (admission === "forgotten") {
+      const json = encodeCodeMessage(FORGOTTEN, "the answer is forgotten; it may have run");
+      this.#send(PACKET.error, encodeAnswer(id, json));
+      return;
+    }
+    if (admission !== "run") {
+      this.#host.counters.repeatedAnswers++;
+      this.#send(admission.kind, admission.body);
+      return;
+    }
+    const deadline = msLeft === 0 ? undefined : now + msLeft;
+    const served = new ServedDatagram(this.#servedHost, id, lane, topic, payload, deadline);
+    const limit = this.#host.handlers.limitOf(topic) ?? Infinity;
+    const ofTopic = this.#countRunning(topic, limit);
+    this.#running.set(id, served);
+    if (this.#running.size > this.#host.options.maxRequests || ofTopic >= limit) {
+      this.#host.onRefused();
+      served.fail("TOO_MANY_REQUESTS", "too many requests are running");
+      return;
+    }
+    this.#server.onRequest(served);
+    if (deadline !== undefined) this.#arm();
+  }
+
+  #countRunning(topic: string | undefined, limit: number): number {
+    if (limit === Infinity) return 0;
+    let count = 0;
+    for (const served of this.#running.values()) if (served.topic === topic) count++;
+    return count;
+  }
+
+  #answered(kind: PacketKind, body: Uint8Array): void {
+    const { id, rest } = readAnswer(body);
+    if (kind === PACKET.response) this.#calls.handleResponse(id, rest);
+    else this.#calls.handleError(id, rest);
+  }
+
+  /** What the requests that run here need. */
+  readonly #servedHost: ServedHost = {
+    settle: (served, kind, payload) => this.#settle(served, kind, payload),
+    cancelled: (served, reason) => {
+      this.#server.onCancelled(served, reason);
+    },
+    done: (served) => {
+      if (this.#running.get(served.id) === served) this.#running.delete(served.id);
+    },
+  };
+
+  /** A request is answered, or given up where there is no payload. */
+  #settle(
+    { id, table }: ServedDatagram,
+    kind: PacketKind,
+    payload: Uint8Array | undefined,
+  ): void {
+    if (table !== this.#table) return;
+    const now = this.#now();
+    if (payload === undefined) return this.#answers.settle(id, undefined, now);
+    let answer = { kind, body: encodeAnswer(id, payload) };
+    const limit = this.#limit(RESPONSE_OVERHEAD, undefined);
+    if (payload.length > limit) {
+      const { length } = payload;
+      const { nodeId: peer } = this;
+      const text = `Cannot answer: the response has ${length} bytes, a packet takes ${limit}`;
+      const error = new MessageTooLargeError(text, length, limit, { peer });
+      this.#host.onHandlerError(peer, error, "a request handler");
+      const json = encodeCodeMessage(RESPONSE_TOO_LARGE, `a packet takes ${limit} bytes`);
+      answer = { kind: PACKET.error, body: encodeAnswer(id, json) };
+    }
+    this.#checkLength(this.#overhead() + HEADER_BYTES + answer.body.length);
+    this.#answers.settle(id, answer, now);
+    this.#send(answer.kind, answer.body);
+  }
+
+  /** Tells the tables of answers of two processes of this name apart. */
+  #table = 0;
+
+  #left(link: DatagramLink, body: Uint8Array): void {
+    const { code, reason } = readGoaway(body);
+    const why = reason === "" ? "" : `: ${quote(reason, 200)}`;
+    const text = `Cannot go on with ${this.nodeId}: it has ended the link${why}`;
+    const error = code === BYE.closing || code === BYE.duplicate
+      ? undefined
+      : new TransportError("ConnectionClosed", text, { peer: this.nodeId });
+    this.#drop(link, error);
+  }
+
+  // --- links that end ---
+
+  #drop(link: DatagramLink, error: TransportError | undefined): void {
+    if (!this.#links.includes(link)) return;
+    this.#links = this.#links.filter((other) => other !== link);
+    this.#host.onLinkGone(link);
+    if (this.#links.length > 0) return;
+    this.#state = "reconnecting";
+    this.#setHealth();
+    if (this.address === undefined) {
+      this.#absentAt = this.#now() + this.#host.options.resumeWindowMs;
+    }
+    this.#host.onDown(this, error);
+    this.#arm();
+  }
+
+  /** Both sides have dialed: the node with the lower id ends the link that isn't used. */
+  #endSurplus(): void {
+    if (this.#links.length < 2 || this.#host.options.nodeId > this.nodeId) return;
+    const used = this.link;
+    if (used === undefined || used.packetsReceived === 0) return;
+    const reason = encodeGoawayPayload(BYE.duplicate, "");
+    for (const link of this.#links) {
+      if (link === used) continue;
+      link.send(PACKET.bye, reason, this.#wallClock());
+      this.#drop(link, undefined);
+    }
+  }
+
+  /** Another process has come under its name: what was of the former one ends. */
+  #renew(incarnation: string | undefined): void {
+    for (const link of this.#links) this.#host.onLinkGone(link);
+    this.#links = [];
+    if (this.#incarnation !== undefined) this.#endServed();
+    this.#incarnation = incarnation;
+    this.#answers = new Answers(ANSWERS);
+    this.#table++;
+  }
+
+  #endServed(): void {
+    for (const served of [...this.#running.values()]) served.cancel("ended");
+    this.#running.clear();
+  }
+
+  // --- time ---
+
+  #tick(): void {
+    this.#stopTimer();
+    const now = this.#now();
+    for (const link of [...this.#links]) {
+      if (link.handleTimeout(this.#wallClock(), now) === "dead") {
+        const text = `Cannot go on with ${this.nodeId}: it does not answer`;
+        this.#drop(link, new TransportError("ConnectionClosed", text, { peer: this.nodeId }));
+      }
+    }
+    this.#calls.handleTimeout(now);
+    for (const served of [...this.#running.values()]) {
+      if (served.deadline !== undefined && now >= served.deadline) served.cancel("deadline");
+    }
+    if (now >= this.#absentAt) {
+      this.#absentAt = Infinity;
+      this.#host.onAbsent(this);
+    }
+    this.#suspectSilent(now);
+    this.#setHealth();
+    this.#arm();
+  }
+
+  /** Requests that are repeated in vain are a reason to look earlier whether the peer is there. */
+  #suspectSilent(now: number): void {
+    const { link } = this;
+    if (link === undefined || !this.#host.options.keepalive || this.#calls.open === 0) return;
+    const silent = now - link.receivedAt;
+    if (silent < SUSPECT_AFTER_MS || link.suspect) return;
+    link.probe(this.#host.options.connectTimeoutMs, now);
+  }
+
+  #arm(): void {
+    if (this.#state === "closed") return;
+    let at = Math.min(this.#calls.nextTimeout, this.#absentAt);
+    for (const link of this.#links) at = Math.min(at, link.nextTimeout);
+    for (const { deadline } of this.#running.values()) at = Math.min(at, deadline ?? Infinity);
+    if (at >= this.#timerAt) return;
+    this.#stopTimer();
+    if (at === Infinity) return;
+    this.#timerAt = at;
+    const delay = Math.max(0, Math.ceil(at - this.#now()));
+    this.#cancelTimer = this.#host.environment.setTimer(delay, () => {
+      this.#cancelTimer = undefined;
+      this.#timerAt = Infinity;
+      this.#tick();
+    });
+  }
+
+  #stopTimer(): void {
+    this.#cancelTimer?.();
+    this.#cancelTimer = undefined;
+    this.#timerAt = Infinity;
+  }
+
+  #setHealth(): void {
+    const { link } = this;
+    const health = link === undefined ? "down" : link.suspect ? "suspect" : "up";
+    const previous = this.#health;
+    if (health === previous) return;
+    this.#health = health;
+    this.#host.onHealth(this, health, previous);
+  }
+
+  // --- helpers ---
+
+  #now(): number {
+    return this.#host.environment.now();
+  }
+
+  #wallClock(): number {
+    return this.#host.environment.wallClock();
+  }
+
+  #send(kind: PacketKind, body: Uint8Array): void {
+    this.link?.send(kind, body, this.#wallClock());
+  }
+
+  #sendRequest(body: Uint8Array, last: string | undefined): SendResult {
+    const { link } = this;
+    if (link === undefined) return "no-link";
+    const { incarnation, sessionGeneration } = link.negotiated;
+    const sentTo = `${incarnation}/${sessionGeneration}`;
+    if (last !== undefined && last !== sentTo) return "forgotten";
+    link.usedAt = this.#now();
+    link.send(PACKET.request, body, this.#wallClock());
+    return { sentTo };
+  }
+
+  #firstDelayMs(): number {
+    const smoothed = this.link?.roundTrips.summary()?.smoothed;
+    if (smoothed === undefined) return FIRST_REPEAT_MS;
+    return Math.min(MAX_REPEAT_MS, Math.max(MIN_REPEAT_MS, ROUND_TRIPS * smoothed));
+  }
+
+  /** What a signature adds to a packet. */
+  #overhead(): number {
+    return this.#host.sealOverhead(this.nodeId);
+  }
+
+  /** The longest payload behind so many bytes and this topic. */
+  #limit(before: number, topic: Uint8Array | undefined): number {
+    const topicBytes = topic === undefined ? 0 : 1 + topic.length;
+    const room = this.#host.options.datagrams.maxBytes - before - topicBytes - this.#overhead();
+    const agreed = this.link?.negotiated.maxMessageSize ?? this.#host.options.maxMessageSize;
+    return Math.max(0, Math.min(room, agreed));
+  }
+
+  #checkSize(size: number, limit: number, action: string): void {
+    if (size <= limit) return;
+    const { nodeId: peer } = this;
+    const text = `Cannot ${action}: the message has ${size} bytes, a packet to ${peer} takes ${limit}`;
+    throw new MessageTooLargeError(text, size, limit, { peer });
+  }
+
+  /** Says once that packets may be too long for the way. */
+  #checkLength(bytes: number): void {
+    if (this.#warned || bytes <= this.#host.options.datagrams.warnAbove) return;
+    this.#warned = true;
+    this.#host.warn(
+      this.nodeId,
+      `A packet to ${this.nodeId} has ${bytes} bytes: above ` +
+        `${this.#host.options.datagrams.warnAbove} it may be sent in fragments, or lost`,
+    );
+  }
+}
+
+interface ServedHost {
+  settle(served: ServedDatagram, kind: PacketKind, payload: Uint8Array | undefined): void;
+  cancelled(served: ServedDatagram, reason: CancelReason): void;
+  done(served: ServedDatagram): void;
+}
+
+/** A request that runs here. */
+class ServedDatagram implements ServedRequest {
+  readonly id: number;
+  readonly lane: Lane;
+  readonly topic: string | undefined;
+  readonly payload: Uint8Array;
+  readonly deadline: number | undefined;
+  readonly table: number;
+  readonly #host: ServedHost;
+  #cancelled = false;
+  #done = false;
+
+  constructor(
+    host: ServedHost,
+    id: number,
+    lane: Lane,
+    topic: string | undefined,
+    payload: Uint8Array,
+    deadline: number | undefined,
+    table = 0,
+  ) {
+    this.#host = host;
+    this.id = id;
+    this.lane = lane;
+    this.topic = topic;
+    this.payload = payload;
+    this.deadline = deadline;
+    this.table = table;
+  }
+
+  respond(payload: Uint8Array): boolean {
+    return this.#finish(PACKET.response, payload);
+  }
+
+  fail(code: string, message: string): boolean {
+    return this.#finish(PACKET.error, encodeCodeMessage(code, message));
+  }
+
+  /** No answer is wanted any more; the handler's place stays taken until it is done. */
+  cancel(reason: CancelReason): void {
+    if (this.#cancelled || this.#done) return;
+    this.#cancelled = true;
+    this.#host.settle(this, PACKET.response, undefined);
+    this.#host.cancelled(this, reason);
+  }
+
+  #finish(kind: PacketKind, payload: Uint8Array): boolean {
+    if (this.#done) return false;
+    this.#done = true;
+    this.#host.done(this);
+    if (this.#cancelled) return false;
+    this.#host.settle(this, kind, payload);
+    return true;
+  }
+}
