@@ -12,6 +12,7 @@ import type { EndpointOptions, PeerAddress, ResolvedOptions, WhenFull } from "./
 import { Listeners } from "./listeners.ts";
 import { checkOwnName, checkTransport, linkTls, readTls } from "./link_tls.ts";
 import { readOwnKeys } from "./own_keys.ts";
+import { ConnectionTally } from "./peer/connection_tally.ts";
 import { Inbox, type Message, type MessageHandler } from "./peer/inbox.ts";
 import type { StateChange } from "./peer/lifecycle.ts";
 import { type ManagerHost, PeerManager } from "./peer/manager.ts";
@@ -429,13 +430,18 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
   /** What is known of every peer. */
   peers(): PeerInfo[] {
     const now = this.#environment.now();
-    return [...this.#manager?.peers ?? []].map((peer) => peerInfo(peer, now));
+    const wallClock = this.#environment.wallClock();
+    return [...this.#manager?.peers ?? []].map((peer) => peerInfo(peer, now, wallClock));
   }
 
   /** What is known of one peer; undefined where there is none of that name. */
   peer(nodeId: string): PeerInfo | undefined {
     const peer = this.#manager?.get(nodeId);
-    return peer === undefined ? undefined : peerInfo(peer, this.#environment.now());
+    return peer === undefined ? undefined : peerInfo(
+      peer,
+      this.#environment.now(),
+      this.#environment.wallClock(),
+    );
   }
 
   /** Counters and gauges of the endpoint. */
@@ -446,6 +452,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
       ...(manager ?? NO_PEERS).traffic(),
       peerCount: peers.filter((peer) => peer.connectionCount > 0).length,
       connectionCount: manager?.connectionCount ?? 0,
+      connections: (manager ?? NO_PEERS).connectionMetrics(),
       receiveQueueLength: this.#inbox.length,
       pendingMessages: peers.reduce((sum, peer) => sum + peer.pendingMessages, 0),
       refused: { ...this.#listeners.limits.refused },
@@ -791,7 +798,10 @@ function noSuchPeer(nodeId: string, action: string): TransportError {
   });
 }
 
-const NO_PEERS = { traffic: noTraffic };
+const NO_PEERS = {
+  traffic: noTraffic,
+  connectionMetrics: () => new ConnectionTally().metrics([]),
+};
 
 const WHEN_FULL: readonly WhenFull[] = ["wait", "reject", "drop-oldest", "drop-newest"];
 

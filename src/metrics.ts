@@ -6,7 +6,7 @@
 
 import type { ConnectionInfo, PeerInfo } from "./peer_info.ts";
 import { showValue } from "./show_value.ts";
-import type { RefusedStats, TrafficStats, TransportStats } from "./stats.ts";
+import type { ProtocolMetrics, RefusedStats, TrafficStats, TransportStats } from "./stats.ts";
 
 /** Options of {@linkcode metricsText}. */
 export interface MetricsTextOptions {
@@ -114,11 +114,63 @@ const PEER_GAUGES: readonly (readonly [string, string, (peer: PeerInfo) => numbe
     ],
   ];
 
+/** Metrics of a protocol: name, type, help, and the value; undefined where there is none. */
+const PROTOCOL_METRICS: readonly (readonly [
+  name: string,
+  type: Type,
+  help: string,
+  valueOf: (metrics: ProtocolMetrics) => number | undefined,
+])[] = [
+  [
+    "connections_established_total",
+    "counter",
+    "Handshakes completed, by protocol.",
+    ({ established }) => established,
+  ],
+  [
+    "connections_failed_total",
+    "counter",
+    "Attempts to connect and handshakes that came to nothing, by protocol.",
+    ({ failed }) => failed,
+  ],
+  [
+    "connections_active",
+    "gauge",
+    "Connections in use, by protocol.",
+    ({ active }) => active,
+  ],
+  ["connections_idle", "gauge", "Idle connections, by protocol.", ({ idle }) => idle],
+  [
+    "connection_sent_bytes_total",
+    "counter",
+    "Bytes given to connections, by protocol.",
+    ({ bytesSent }) => bytesSent,
+  ],
+  [
+    "connection_received_bytes_total",
+    "counter",
+    "Bytes that came from connections, by protocol.",
+    ({ bytesReceived }) => bytesReceived,
+  ],
+  [
+    "connection_round_trip_p50_seconds",
+    "gauge",
+    "Median of the last 128 round trips, by protocol.",
+    ({ roundTrip }) => seconds(roundTrip?.p50),
+  ],
+  [
+    "connection_round_trip_p99_seconds",
+    "gauge",
+    "99th percentile of the last 128 round trips, by protocol.",
+    ({ roundTrip }) => seconds(roundTrip?.p99),
+  ],
+];
+
 /**
  * Writes what `stats()` and `peers()` gave in the text format of Prometheus, version 0.0.4, to be
  * served as `text/plain; version=0.0.4`. The names are listed in docs/metrics.md.
  *
- * The only labels are the peer's node id, codes of errors, reasons, states and health. A peer costs
+ * The only labels are the peer's node id, protocols, codes of errors, reasons, states and health. A peer costs
  * a fixed number of series, so that their number is that of the peers; give fewer peers, or none,
  * to have less.
  *
@@ -166,6 +218,15 @@ function writeEndpoint(text: MetricsText, stats: TransportStats): void {
   const one = (name: string, type: Type, help: string, value: number) =>
     text.add(name, type, help, [[NO_LABELS, value]]);
   one("handler_errors_total", "counter", "Callbacks that threw or rejected.", stats.handlerErrors);
+  for (const [name, type, help, valueOf] of PROTOCOL_METRICS) {
+    const samples = entries(stats.connections.byProtocol).flatMap(
+      ([protocol, metrics]): Sample[] => {
+        const value = valueOf(metrics);
+        return value === undefined ? [] : [[{ protocol }, value]];
+      },
+    );
+    text.add(name, type, help, samples);
+  }
   one("connected_peers", "gauge", "Connected peers.", stats.peerCount);
   one("connections", "gauge", "Usable connections.", stats.connectionCount);
   one(

@@ -30,12 +30,19 @@ export interface ConnectionInfo {
   readonly state: "active" | "idle" | "draining";
   /** Whether it is ending in order. */
   readonly draining: boolean;
+  /** When its handshake was complete, milliseconds since the epoch. */
+  readonly establishedAt: number;
   /** Milliseconds since its handshake was complete. */
   readonly establishedMs: number;
   /** Milliseconds since something other than pings and acknowledgements last went through it. */
   readonly idleMs: number;
   /** Its round trips, from pings; undefined before version 3 and before the first answer. */
   readonly roundTrip: RoundTrip | undefined;
+  /**
+   * What it was seen to deliver lately, bytes per second; undefined before version 3, and while
+   * nothing is known. No more than what was sent: a line that is not used up shows less than it has.
+   */
+  readonly bandwidth: number | undefined;
   /** Bytes given to it. */
   readonly bytesSent: number;
   /** Bytes that came from it. */
@@ -88,9 +95,9 @@ export interface PeerInfo {
   readonly stats: Readonly<TrafficStats>;
 }
 
-/** Takes the snapshot; `now` is the monotonic clock, milliseconds. */
-export function peerInfo(peer: Peer, now: number): PeerInfo {
-  const connections = peer.drivers.map((driver) => connectionInfo(driver, now));
+/** Takes the snapshot; `now` is the monotonic clock, `wallClock` that of the world, milliseconds. */
+export function peerInfo(peer: Peer, now: number, wallClock: number): PeerInfo {
+  const connections = peer.drivers.map((driver) => connectionInfo(driver, now, wallClock));
   const negotiated = peer.drivers[0]?.negotiated;
   return {
     nodeId: peer.nodeId,
@@ -127,7 +134,7 @@ function fastest(connections: readonly ConnectionInfo[]): RoundTrip | undefined 
   return best;
 }
 
-function connectionInfo(driver: Driver, now: number): ConnectionInfo {
+function connectionInfo(driver: Driver, now: number, wallClock: number): ConnectionInfo {
   const { protocol, localAddress, remoteAddress, encrypted } = driver.link.info;
   return {
     protocol,
@@ -139,9 +146,11 @@ function connectionInfo(driver: Driver, now: number): ConnectionInfo {
     capabilities: [...driver.negotiated?.capabilities ?? []],
     state: driver.retiring ? "draining" : driver.idle ? "idle" : "active",
     draining: driver.retiring,
+    establishedAt: wallClock - (now - driver.establishedAt),
     establishedMs: now - driver.establishedAt,
     idleMs: now - driver.usedAt,
     roundTrip: driver.channel?.roundTrips.summary(),
+    bandwidth: (driver.channel?.budget.rate ?? 0) * 1000 || undefined,
     bytesSent: driver.bytesSent,
     bytesReceived: driver.bytesReceived,
   };

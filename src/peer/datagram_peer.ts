@@ -196,6 +196,16 @@ export class DatagramPeer {
     return links.findLast((link) => link.dialed === low) ?? links.at(-1);
   }
 
+  /** Its counters. */
+  stats(): TrafficStats {
+    const stats = { ...this.traffic };
+    for (const link of this.#links) {
+      stats.bytesSent += link.bytesSent;
+      stats.bytesReceived += link.bytesReceived;
+    }
+    return stats;
+  }
+
   // --- messages ---
 
   /**
@@ -243,21 +253,25 @@ export class DatagramPeer {
   /** Makes a request, and repeats it until it is answered. */
   request(payload: Uint8Array, options: RequestOptions): Promise<Uint8Array> {
     const topic = options.topic === undefined ? undefined : encodeTopic(options.topic);
-    return request({
-      nodeId: this.nodeId,
-      maxMessageSize: this.#limit(REQUEST_OVERHEAD, topic),
-      requestTimeoutMs: this.#host.options.requestTimeoutMs,
-      now: () => this.#now(),
-      calls: {
-        start: (lane, topic, bytes, deadline, handle) => {
-          this.#checkLength(this.#overhead() + REQUEST_OVERHEAD + bytes.length);
-          const call = this.#calls.start(lane, topic, bytes, deadline, handle, this.#now());
-          this.#arm();
-          return call;
+    return request(
+      {
+        nodeId: this.nodeId,
+        maxMessageSize: this.#limit(REQUEST_OVERHEAD, topic),
+        requestTimeoutMs: this.#host.options.requestTimeoutMs,
+        now: () => this.#now(),
+        calls: {
+          start: (lane, topic, bytes, deadline, handle) => {
+            this.#checkLength(this.#overhead() + REQUEST_OVERHEAD + bytes.length);
+            const call = this.#calls.start(lane, topic, bytes, deadline, handle, this.#now());
+            this.#arm();
+            return call;
+          },
+          cancel: (call) => this.#calls.cancel(call),
         },
-        cancel: (call) => this.#calls.cancel(call),
       },
-    }, payload, options);
+      payload,
+      options,
+    );
   }
 
   /** The handler works on a message of this peer: the next one waits. */
@@ -338,7 +352,7 @@ export class DatagramPeer {
     const reason = encodeGoawayPayload(BYE.closing, "");
     for (const link of this.#links) {
       link.send(PACKET.bye, reason, this.#wallClock());
-      this.#host.onLinkGone(link);
+      this.#detach(link);
     }
     this.#links = [];
     this.#state = "closed";
@@ -406,7 +420,7 @@ export class DatagramPeer {
   }
 
   #asked(body: RequestBody, now: number): void {
-    const { id, topic, lane, payload, msLeft } = body;
+    const { id, topic, msLeft } = body;
     const admission = this.#answers.admit(id, now);
     if (admission === "ignore") return;
     if (admission === "forgotten") {
@@ -420,7 +434,7 @@ export class DatagramPeer {
       return;
     }
     const deadline = msLeft === 0 ? undefined : now + msLeft;
-    const served = new ServedDatagram(this.#servedHost, id, lane, topic, payload, deadline);
+    const served = new ServedDatagram(this.#servedHost, body, deadline, this.#table);
     const limit = this.#host.handlers.limitOf(topic) ?? Infinity;
     const ofTopic = this.#countRunning(topic, limit);
     this.#running.set(id, served);
@@ -500,7 +514,7 @@ export class DatagramPeer {
   #drop(link: DatagramLink, error: TransportError | undefined): void {
     if (!this.#links.includes(link)) return;
     this.#links = this.#links.filter((other) => other !== link);
-    this.#host.onLinkGone(link);
+    this.#detach(link);
     if (this.#links.length > 0) return;
     this.#state = "reconnecting";
     this.#setHealth();
@@ -509,6 +523,12 @@ export class DatagramPeer {
     }
     this.#host.onDown(this, error);
     this.#arm();
+  }
+
+  #detach(link: DatagramLink): void {
+    this.traffic.bytesSent += link.bytesSent;
+    this.traffic.bytesReceived += link.bytesReceived;
+    this.#host.onLinkGone(link);
   }
 
   /** Both sides have dialed: the node with the lower id ends the link that isn't used. */
@@ -526,7 +546,7 @@ export class DatagramPeer {
 
   /** Another process has come under its name: what was of the former one ends. */
   #renew(incarnation: string | undefined): void {
-    for (const link of this.#links) this.#host.onLinkGone(link);
+    for (const link of this.#links) this.#detach(link);
     this.#links = [];
     if (this.#incarnation !== undefined) this.#endServed();
     this.#incarnation = incarnation;
@@ -552,7 +572,7 @@ export class DatagramPeer {
     }
     this.#calls.handleTimeout(now);
     for (const served of [...this.#running.values()]) {
-      if (served.deadline !== undefined && now >= served.deadline) served.cancel("deadline");
+      if (now >= served.dueAt) served.cancel("deadline");
     }
     if (now >= this.#absentAt) {
       this.#absentAt = Infinity;
@@ -576,7 +596,7 @@ export class DatagramPeer {
     if (this.#state === "closed") return;
     let at = Math.min(this.#calls.nextTimeout, this.#absentAt);
     for (const link of this.#links) at = Math.min(at, link.nextTimeout);
-    for (const { deadline } of this.#running.values()) at = Math.min(at, deadline ?? Infinity);
+    for (const { dueAt } of this.#running.values()) at = Math.min(at, dueAt);
     if (at >= this.#timerAt) return;
     this.#stopTimer();
     if (at === Infinity) return;
@@ -651,19 +671,19 @@ export class DatagramPeer {
   #checkSize(size: number, limit: number, action: string): void {
     if (size <= limit) return;
     const { nodeId: peer } = this;
-    const text = `Cannot ${action}: the message has ${size} bytes, a packet to ${peer} takes ${limit}`;
+    const text =
+      `Cannot ${action}: the message has ${size} bytes, a packet to ${peer} takes ${limit}`;
     throw new MessageTooLargeError(text, size, limit, { peer });
   }
 
   /** Says once that packets may be too long for the way. */
   #checkLength(bytes: number): void {
-    if (this.#warned || bytes <= this.#host.options.datagrams.warnAbove) return;
+    const { warnAbove } = this.#host.options.datagrams;
+    if (this.#warned || warnAbove === 0 || bytes <= warnAbove) return;
     this.#warned = true;
-    this.#host.warn(
-      this.nodeId,
-      `A packet to ${this.nodeId} has ${bytes} bytes: above ` +
-        `${this.#host.options.datagrams.warnAbove} it may be sent in fragments, or lost`,
-    );
+    const text = `A packet to ${this.nodeId} has ${bytes} bytes: above ${warnAbove} it may be ` +
+      "sent in fragments, of which none may get lost";
+    this.#host.warn(this.nodeId, text);
   }
 }
 
@@ -685,22 +705,19 @@ class ServedDatagram implements ServedRequest {
   #cancelled = false;
   #done = false;
 
-  constructor(
-    host: ServedHost,
-    id: number,
-    lane: Lane,
-    topic: string | undefined,
-    payload: Uint8Array,
-    deadline: number | undefined,
-    table = 0,
-  ) {
+  constructor(host: ServedHost, body: RequestBody, deadline: number | undefined, table: number) {
     this.#host = host;
-    this.id = id;
-    this.lane = lane;
-    this.topic = topic;
-    this.payload = payload;
+    this.id = body.id;
+    this.lane = body.lane;
+    this.topic = body.topic;
+    this.payload = body.payload;
     this.deadline = deadline;
     this.table = table;
+  }
+
+  /** When it is given up; Infinity where it has been already. */
+  get dueAt(): number {
+    return this.#cancelled ? Infinity : this.deadline ?? Infinity;
   }
 
   respond(payload: Uint8Array): boolean {

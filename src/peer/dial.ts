@@ -21,6 +21,8 @@ export interface DialPlan {
   readonly signal: AbortSignal;
   setTimer(delayMs: number, callback: () => void): () => void;
   openLink(address: string, signal: AbortSignal): Promise<Link>;
+  /** An address came to nothing; not where the attempt was given up. */
+  onFailed(address: string): void;
   /** The link is there: verifies whom it leads to, or throws. */
   onLink(link: Link, address: string): void;
   newConfig(link: Link): DriverConfig;
@@ -48,6 +50,7 @@ export async function dial(plan: DialPlan): Promise<string> {
         signal: abort.signal,
         open: (address, signal) => plan.openLink(address, signal),
         setTimer: (delayMs, callback) => plan.setTimer(delayMs, callback),
+        onFailed: (address) => plan.onFailed(address),
       }, failures);
       if (winner === undefined) continue;
       try {
@@ -56,6 +59,7 @@ export async function dial(plan: DialPlan): Promise<string> {
       } catch (error) {
         if (abort.signal.aborted) throw error;
         failures.set(winner.address, error);
+        plan.onFailed(winner.address);
       }
     }
   } finally {

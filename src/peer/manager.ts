@@ -15,10 +15,11 @@ import type { MessageSeal } from "../protocol/v3/session.ts";
 import type { Lz4 } from "../protocol/message.ts";
 import { ReplayWindow } from "../protocol/replay.ts";
 import type { Environment } from "../runtime/environment.ts";
-import { addTraffic, noTraffic, type TrafficStats } from "../stats.ts";
+import { addTraffic, type ConnectionMetrics, noTraffic, type TrafficStats } from "../stats.ts";
 import type { DialOptions, Link, LinkInfo, LinkTls } from "../transport/transport.ts";
 import { Accepted, type AcceptedHost, REFUSED } from "./accepted.ts";
 import { Bandwidth } from "./bandwidth.ts";
+import { ConnectionTally } from "./connection_tally.ts";
 import type { ConnectionLimits } from "./connection_limits.ts";
 import { dial } from "./dial.ts";
 import { DIAL_LIMITS, DialBudget, RENEWAL_LIMITS } from "./dial_budget.ts";
@@ -94,6 +95,7 @@ export class PeerManager implements PeerHost, AcceptedHost {
   /** Peers that were left and whose connections are still ending. */
   readonly #leaving = new Set<Peer>();
   readonly #past: TrafficStats = noTraffic();
+  readonly #tally = new ConnectionTally();
   readonly #budget: DialBudget;
   readonly #renewals: DialBudget;
   readonly #replay: ReplayWindow;
@@ -153,6 +155,12 @@ export class PeerManager implements PeerHost, AcceptedHost {
     for (const peer of this.#peers.values()) addTraffic(sum, peer.stats());
     for (const peer of this.#leaving) addTraffic(sum, peer.stats());
     return sum;
+  }
+
+  /** The connections that are and were. */
+  connectionMetrics(): ConnectionMetrics {
+    const live = [...this.#peers.values(), ...this.#leaving].flatMap(({ drivers }) => drivers);
+    return this.#tally.metrics(live);
   }
 
   /** Usable connections of all peers. */
@@ -294,6 +302,7 @@ export class PeerManager implements PeerHost, AcceptedHost {
             keepaliveSecs: options.keepalive ? options.keepaliveIntervalSecs : undefined,
             signal,
           }),
+        onFailed: (address) => this.#tally.failed(schemeOf(address)),
         onLink: (link, dialed) => {
           address = dialed;
           identity = this.#identify(link, peer.nodeId, "server");
@@ -309,6 +318,7 @@ export class PeerManager implements PeerHost, AcceptedHost {
           peer.identity = identity;
           driver.dialedAddress = address;
           this.#noteAdvertised(peer, driver);
+          this.#tally.established(driver);
           attempt.attach(driver);
         },
       });
@@ -393,6 +403,11 @@ export class PeerManager implements PeerHost, AcceptedHost {
   /** @ignore */
   onUndelivered(peer: Peer, message: Undelivered): void {
     this.#host.onUndelivered(peer, message);
+  }
+
+  /** @ignore */
+  onConnectionGone(driver: Driver): void {
+    this.#tally.ended(driver);
   }
 
   /** @ignore */
@@ -481,6 +496,7 @@ export class PeerManager implements PeerHost, AcceptedHost {
   established(driver: Driver, lifecycle: Lifecycle, identity: PeerIdentity | undefined): void {
     this.#accepting.delete(driver);
     this.#host.limits.countEstablished(1);
+    this.#tally.established(driver);
     const { nodeId } = driver.negotiated!;
     this.#owners.set(lifecycle, nodeId);
     const peer = this.#getOrMake(nodeId, driver.generation);
@@ -495,6 +511,7 @@ export class PeerManager implements PeerHost, AcceptedHost {
     const failure = error ??
       new HandshakeError("Cannot accept the connection: it was closed during the handshake");
     lifecycle.change("failed", failure.message);
+    this.#tally.failed(driver.link.info.protocol);
     if (!this.#closing) {
       this.#host.onFailure(failure, failure.peer, driver.link.info.remoteAddress);
     }
@@ -716,6 +733,10 @@ export class PeerManager implements PeerHost, AcceptedHost {
 /** Whether a hello is of another process; one that does not say which is none that we know. */
 function isOther(known: string | undefined, said: string | undefined): boolean {
   return known !== undefined && known !== said;
+}
+
+function schemeOf(address: string): string {
+  return address.slice(0, address.indexOf(":"));
 }
 
 function hex(bytes: Uint8Array): string {

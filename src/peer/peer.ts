@@ -63,7 +63,9 @@ export interface PeerHost {
   onIdle(peer: Peer): void;
   /** The addresses of a peer that are preferred to one. */
   betterAddresses(peer: Peer, than: string | undefined): readonly string[];
-  /** One of its connections is gone. */
+  /** One of its connections is gone; its counters are about to be cleared. */
+  onConnectionGone(driver: Driver): void;
+  /** One of its connections is gone, and what it leaves undelivered was told. */
   onConnectionEnded(peer: Peer, driver: Driver, error: TransportError | undefined): void;
   /** After that, the peer has taken note of it. */
   onQuiet(peer: Peer): void;
@@ -736,6 +738,7 @@ export class Peer implements DriverOwner, PoolOwner {
   /** @ignore */
   onClosed(driver: Driver, failure: TransportError | undefined): void {
     const error = failure ?? (driver.retiring ? undefined : this.#unannounced(driver));
+    this.#host.onConnectionGone(driver);
     this.#moveCounters(driver);
     this.#suspects.delete(driver);
     this.#session.leave(driver);

@@ -20,6 +20,8 @@ export interface RacePlan {
   readonly signal: AbortSignal;
   open(address: string, signal: AbortSignal): Promise<Link>;
   setTimer(delayMs: number, callback: () => void): () => void;
+  /** There is no link at an address. */
+  onFailed(address: string): void;
 }
 
 /** A link, and what it was opened on. */
@@ -74,6 +76,7 @@ export function race(plan: RacePlan, failures: Failures): Promise<Winner | undef
           attempts.delete(attempt);
           if (over) return;
           failures.set(address, error);
+          plan.onFailed(address);
           if (next < addresses.length) return start();
           if (attempts.size > 0) return;
           finish();

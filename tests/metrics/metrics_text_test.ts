@@ -35,6 +35,33 @@ const STATS: TransportStats = {
   },
   errors: { Timeout: 22, HandshakeFailed: 23 },
   handlerErrors: 24,
+  connections: {
+    established: 3,
+    failed: 1,
+    bytesSent: 9,
+    bytesReceived: 8,
+    roundTrip: undefined,
+    byProtocol: {
+      tcp: {
+        established: 2,
+        failed: 1,
+        active: 1,
+        idle: 0,
+        bytesSent: 4,
+        bytesReceived: 3,
+        roundTrip: { last: 1, smoothed: 2, min: 3, p50: 4000, p99: 5000, count: 6 },
+      },
+      quic: {
+        established: 1,
+        failed: 0,
+        active: 0,
+        idle: 1,
+        bytesSent: 5,
+        bytesReceived: 5,
+        roundTrip: undefined,
+      },
+    },
+  },
 };
 
 const CONNECTION = {
@@ -47,9 +74,11 @@ const CONNECTION = {
   capabilities: [],
   state: "active",
   draining: false,
+  establishedAt: 0,
   establishedMs: 90_000,
   idleMs: 1_250,
   roundTrip: undefined,
+  bandwidth: undefined,
   bytesSent: 0,
   bytesReceived: 0,
 } as const;
@@ -59,8 +88,8 @@ const PEER: PeerInfo = {
   state: "active",
   health: "suspect",
   address: undefined,
-    addresses: [],
-    advertised: [],
+  addresses: [],
+  advertised: [],
   identity: undefined,
   publicKey: undefined,
   version: 3,
@@ -144,6 +173,36 @@ hawser_errors_total{code="HandshakeFailed"} 23
 # HELP hawser_handler_errors_total Callbacks that threw or rejected.
 # TYPE hawser_handler_errors_total counter
 hawser_handler_errors_total 24
+# HELP hawser_connections_established_total Handshakes completed, by protocol.
+# TYPE hawser_connections_established_total counter
+hawser_connections_established_total{protocol="tcp"} 2
+hawser_connections_established_total{protocol="quic"} 1
+# HELP hawser_connections_failed_total Attempts to connect and handshakes that came to nothing, by protocol.
+# TYPE hawser_connections_failed_total counter
+hawser_connections_failed_total{protocol="tcp"} 1
+hawser_connections_failed_total{protocol="quic"} 0
+# HELP hawser_connections_active Connections in use, by protocol.
+# TYPE hawser_connections_active gauge
+hawser_connections_active{protocol="tcp"} 1
+hawser_connections_active{protocol="quic"} 0
+# HELP hawser_connections_idle Idle connections, by protocol.
+# TYPE hawser_connections_idle gauge
+hawser_connections_idle{protocol="tcp"} 0
+hawser_connections_idle{protocol="quic"} 1
+# HELP hawser_connection_sent_bytes_total Bytes given to connections, by protocol.
+# TYPE hawser_connection_sent_bytes_total counter
+hawser_connection_sent_bytes_total{protocol="tcp"} 4
+hawser_connection_sent_bytes_total{protocol="quic"} 5
+# HELP hawser_connection_received_bytes_total Bytes that came from connections, by protocol.
+# TYPE hawser_connection_received_bytes_total counter
+hawser_connection_received_bytes_total{protocol="tcp"} 3
+hawser_connection_received_bytes_total{protocol="quic"} 5
+# HELP hawser_connection_round_trip_p50_seconds Median of the last 128 round trips, by protocol.
+# TYPE hawser_connection_round_trip_p50_seconds gauge
+hawser_connection_round_trip_p50_seconds{protocol="tcp"} 4
+# HELP hawser_connection_round_trip_p99_seconds 99th percentile of the last 128 round trips, by protocol.
+# TYPE hawser_connection_round_trip_p99_seconds gauge
+hawser_connection_round_trip_p99_seconds{protocol="tcp"} 5
 # HELP hawser_connected_peers Connected peers.
 # TYPE hawser_connected_peers gauge
 hawser_connected_peers 14
@@ -266,7 +325,7 @@ describe("metricsText", () => {
 
   it("leaves out a family without samples", () => {
     const text = metricsText({ ...STATS, errors: {} }, [ABSENT]);
-    for (const name of ["hawser_errors_total", "uptime", "idle_seconds", "round_trip"]) {
+    for (const name of ["hawser_errors_total", "uptime", "idle_seconds", "peer_round_trip"]) {
       assert.ok(!text.includes(name), name);
     }
   });

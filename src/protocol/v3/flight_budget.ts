@@ -46,6 +46,11 @@ export class FlightBudget {
     return inFlight <= URGENT_ACK_BYTES || inFlight + more <= URGENT_GAIN * this.#product;
   }
 
+  /** What it was seen to deliver lately, bytes per millisecond; 0 while nothing is known. */
+  get rate(): number {
+    return this.#bestRate;
+  }
+
   /** Whether the control lane is in use. */
   urgent(now: number): boolean {
     return now < this.#urgentUntil;

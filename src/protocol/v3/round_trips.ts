@@ -28,6 +28,9 @@ export interface RoundTrip {
 /** Collects them. */
 export class RoundTrips {
   readonly #samples: number[] = [];
+  /** Where the next sample goes. */
+  #next = 0;
+  #last = 0;
   #count = 0;
   #smoothed = 0;
   #min = Infinity;
@@ -40,10 +43,22 @@ export class RoundTrips {
   /** Takes a round trip of so many milliseconds. */
   add(ms: number): void {
     const sample = Math.max(0, ms);
-    this.#samples[this.#count % SAMPLES] = sample;
+    this.#samples[this.#next] = this.#last = sample;
+    this.#next = (this.#next + 1) % SAMPLES;
     this.#smoothed += this.#count === 0 ? sample : (sample - this.#smoothed) * ALPHA;
     this.#min = Math.min(this.#min, sample);
     this.#count++;
+  }
+
+  /** Takes in what another connection has measured: its last samples, and how many there were. */
+  absorb(other: RoundTrips): void {
+    const { length } = other.#samples;
+    if (length === 0) return;
+    // From the oldest on: what comes last stays longest.
+    const oldest = length < SAMPLES ? 0 : other.#next;
+    for (let i = 0; i < length; i++) this.add(other.#samples[(oldest + i) % length]!);
+    this.#count += other.#count - length;
+    this.#min = Math.min(this.#min, other.#min);
   }
 
   /** The figures; undefined while nothing was measured. */
@@ -52,7 +67,7 @@ export class RoundTrips {
     const sorted = this.#samples.toSorted((a, b) => a - b);
     const at = (share: number) => sorted[Math.ceil(share * sorted.length) - 1]!;
     return {
-      last: this.#samples[(this.#count - 1) % SAMPLES]!,
+      last: this.#last,
       smoothed: this.#smoothed,
       min: this.#min,
       p50: at(0.5),
