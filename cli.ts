@@ -1,10 +1,12 @@
 /**
- * The `hawser` command: makes a cluster's certificates and keys, and inspects certificates.
+ * The `hawser` command: makes a cluster's certificates and keys, inspects certificates, and says by
+ * what a runtime can reach other nodes.
  *
  * ```sh
  * deno run --allow-read --allow-write cli.ts certs node1 node2=db2.example.com,10.0.0.5
  * deno run --allow-read cli.ts certs inspect certs/node1.crt
  * deno run --allow-read --allow-write cli.ts keys node1 node2
+ * deno run cli.ts transports
  * ```
  *
  * @module
@@ -16,6 +18,7 @@ import { type CommandIo, runCerts, runInspect } from "./src/certs/command.ts";
 import { systemFiles } from "./src/certs/files.ts";
 import { UsageError } from "./src/certs/usage_error.ts";
 import { runKeys } from "./src/keys/command.ts";
+import { runTransports } from "./src/transports/command.ts";
 import { quote } from "./src/protocol/text.ts";
 
 export type { CommandIo } from "./src/certs/command.ts";
@@ -24,7 +27,7 @@ export type { Files, WriteOptions } from "./src/certs/files.ts";
 /** The version of the package. */
 const VERSION = "0.1.0";
 
-const HELP = `hawser: certificates and keys for a cluster of Hawser nodes
+const HELP = `hawser: certificates, keys and transports of a cluster of Hawser nodes
 
   hawser certs [--out DIR] [--days N] [--force] NODE…
       Makes an authority (ca.crt, ca.key) and for each node a certificate and a
@@ -45,6 +48,9 @@ const HELP = `hawser: certificates and keys for a cluster of Hawser nodes
       others know it (NODE.ed25519.pub). Nothing is replaced.
 
       --out DIR    the folder (./keys)
+
+  hawser transports [--json]
+      Says by what this runtime can reach other nodes, and why not by the rest.
 
   hawser help       this text
   hawser version    the version
@@ -88,13 +94,16 @@ function dispatch(args: string[], io: CommandIo): number | Promise<number> {
       return certs(rest, values, io);
     case "keys":
       return keys(rest, values, io);
+    case "transports":
+      return transports(rest, values, io);
     default:
       throw new UsageError(`unknown command ${quote(command)}`);
   }
 }
 
 function certs(args: string[], flags: Flags, io: CommandIo): Promise<number> {
-  const { out, days, force } = flags;
+  const { out, days, force, json } = flags;
+  refuseFlags("certs takes no --json", json);
   if (args[0] === "inspect") {
     refuseFlags("certs inspect takes no flags", out, days, force);
     return runInspect(args.slice(1), io);
@@ -103,9 +112,16 @@ function certs(args: string[], flags: Flags, io: CommandIo): Promise<number> {
 }
 
 function keys(args: string[], flags: Flags, io: CommandIo): Promise<number> {
-  const { out, days, force } = flags;
-  refuseFlags("keys takes no flag but --out", days, force);
+  const { out, days, force, json } = flags;
+  refuseFlags("keys takes no flag but --out", days, force, json);
   return runKeys(args, { out: out ?? "keys" }, io);
+}
+
+function transports(args: string[], flags: Flags, io: CommandIo): number {
+  const { out, days, force, json } = flags;
+  refuseFlags("transports takes no flag but --json", out, days, force);
+  if (args.length > 0) throw new UsageError("transports takes no arguments");
+  return runTransports({ json: json ?? false }, io);
 }
 
 function refuseFlags(problem: string, ...flags: unknown[]): void {
@@ -123,6 +139,7 @@ function parse(args: string[]) {
         out: { type: "string" },
         days: { type: "string" },
         force: { type: "boolean" },
+        json: { type: "boolean" },
         help: { type: "boolean", short: "h" },
         version: { type: "boolean" },
       },

@@ -26,6 +26,7 @@ export const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     ...["keys/", "certs/command.ts", "certs/files.ts", "certs/usage_error.ts"],
     ...["protocol/text.ts", "runtime/ed25519.ts"],
   ],
+  "transports/": ["certs/command.ts", "transport/", "runtime/runtime.ts"],
   "certs/": ["certs/", "protocol/", "errors.ts"],
   "testing/": [
     ...["testing/", "errors.ts", "runtime/environment.ts"],
