@@ -35,6 +35,8 @@ import { GOAWAY, type LaneName } from "../protocol/v3/types.ts";
 
 /** Peers without a connection that are remembered at one time, beyond those we dial ourselves. */
 const MAX_ABSENT_PEERS = 1024;
+/** A session has three lanes; where links cost no connection each, it may have one for each. */
+const LANES = 3;
 /** A peer may hold this many connections above poolSize while one is being replaced. */
 const SPARE_CONNECTIONS = 1;
 /** Hellos that are remembered of one node, so that it can't use up the memory for all. */
@@ -476,11 +478,13 @@ export class PeerManager implements PeerHost, AcceptedHost {
     }
     peer.noteLife();
     const accepted = peer.drivers.filter((other) => !other.dialed && !other.retiring).length;
-    if (accepted < this.options.poolSize + SPARE_CONNECTIONS) return undefined;
+    const multiplexed = peer.drivers.some(({ link }) => link.info.multiplexed);
+    const most = multiplexed ? Math.max(this.options.poolSize, LANES) : this.options.poolSize;
+    if (accepted < most + SPARE_CONNECTIONS) return undefined;
     peer.probe();
     return {
       code: "TOO_MANY_CONNECTIONS",
-      reason: `a peer may have ${this.options.poolSize}`,
+      reason: `a peer may have ${most}`,
     };
   }
 

@@ -19,6 +19,9 @@ import { type Member, Upkeep, type UpkeepHost, type UpkeepSettings } from "./upk
  */
 const RENEWAL_SHARE = 0.8;
 
+/** The lanes of a session. */
+const LANES = 3;
+
 /** What a pool needs of its peer. */
 export interface PoolOwner {
   readonly nodeId: string;
@@ -81,8 +84,10 @@ export class Pool implements SlotOwner, UpkeepHost {
   /** Connections to be renewed, and what is to be called then; the first one is under way. */
   readonly #toRenew = new Map<Slot, Renewal>();
   readonly #upkeep: Upkeep;
-  /** How many connections there should be: poolSize, or fewer after they were idle. */
+  /** How many connections there should be: `#most`, or fewer after they were idle. */
   #target: number;
+  /** poolSize, or one connection for each lane where they share what carries them. */
+  #most: number;
   #nextLoose = 0;
   #dials = false;
   #sender: Driver | undefined;
@@ -94,7 +99,7 @@ export class Pool implements SlotOwner, UpkeepHost {
   /** Makes an empty pool. */
   constructor(owner: PoolOwner) {
     this.#owner = owner;
-    this.#target = owner.settings.poolSize;
+    this.#most = this.#target = owner.settings.poolSize;
     this.#upkeep = new Upkeep(owner.settings, this);
   }
 
@@ -160,8 +165,8 @@ export class Pool implements SlotOwner, UpkeepHost {
   /** More is on its way than a connection takes at once. */
   busy(): void {
     this.#upkeep.noteBusy();
-    if (this.#target === this.#owner.settings.poolSize) return;
-    this.#target = this.#owner.settings.poolSize;
+    if (this.#target === this.#most) return;
+    this.#target = this.#most;
     this.#fill("there is more to send");
   }
 
@@ -187,7 +192,7 @@ export class Pool implements SlotOwner, UpkeepHost {
 
   /** Begins to dial, at once. */
   start(reason: string): void {
-    this.#target = this.#owner.settings.poolSize;
+    this.#target = this.#most;
     this.#dials = true;
     this.#full = false;
     for (const slot of [...this.#slots]) if (slot.stopped) this.#dropSlot(slot);
@@ -421,6 +426,11 @@ export class Pool implements SlotOwner, UpkeepHost {
   // --- helpers ---
 
   #join(member: Member): void {
+    const { link, channel } = member.driver;
+    if (link.info.multiplexed && channel?.resume && this.#most < LANES) {
+      if (this.#target === this.#most) this.#target = LANES;
+      this.#most = LANES;
+    }
     this.#active.push(member);
     this.#owner.onUp(member.driver);
     this.#settleTie();

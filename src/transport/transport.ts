@@ -27,6 +27,11 @@ export interface LinkInfo {
    * prove its key where it would show its certificate elsewhere (docs/protocol.md, section 6).
    */
   readonly proofNeeded?: boolean;
+  /**
+   * Whether other links to the same address share its connection, and none waits for what another
+   * has lost: then each lane gets a link to itself.
+   */
+  readonly multiplexed?: boolean;
 }
 
 /** What a link tells its owner. Never called before {@linkcode Link.open}, nor after `onClose`. */
@@ -101,6 +106,11 @@ export interface DialOptions {
 export interface ListenOptions {
   /** Permissions of a Unix socket's file; undefined: its owner alone. */
   readonly unixMode?: number | undefined;
+  /**
+   * Whether others may listen on the same port, and the system spreads connections over all who do.
+   * A transport that can't do so rejects with `UnsupportedProtocol`.
+   */
+  readonly reusePort?: boolean;
   /** TLS settings; undefined accepts plain text. */
   readonly tls: LinkTls | undefined;
   /** Seconds between TCP keepalive probes; undefined switches them off. */
@@ -125,6 +135,42 @@ export interface Listener {
   readonly address: string;
   /** Stops accepting; links that were accepted live on. Resolves when the address is free again. */
   close(): Promise<void>;
+}
+
+/** What a socket for datagrams needs beside the address. */
+export interface BindOptions {
+  /** Packets that may wait to be sent; one always may. */
+  readonly maxQueued: number;
+  /** Their bytes. */
+  readonly maxQueuedBytes: number;
+  /** A packet came, from this address as a URL. It belongs to the receiver. */
+  onPacket(packet: Uint8Array, from: string): void;
+  /** There is room again after `send` has refused a packet. */
+  onDrain(): void;
+  /** A packet could not be sent, or the socket has a problem; it goes on. */
+  onError(error: TransportError): void;
+}
+
+/** A socket that sends packets to any address and takes them from any. */
+export interface DatagramSocket {
+  /** The bound address with its real port, "udp://127.0.0.1:41234". */
+  readonly address: string;
+  /**
+   * Sends a packet, which must not be changed any more. False: too many wait, and it was dropped.
+   *
+   * @param to An address as `onPacket` or `resolve` gives it.
+   */
+  send(packet: Uint8Array, to: string): boolean;
+  /** Closes it. Resolves when the address is free again. */
+  close(): Promise<void>;
+}
+
+/** How to reach an address by datagrams. */
+export interface DatagramRoute {
+  /** The address as packets name it: numeric, "udp://127.0.0.1:9100". */
+  readonly remote: string;
+  /** What a socket that is to reach it is bound to: "udp://0.0.0.0:0". */
+  readonly local: string;
 }
 
 /** What a transport can do on this runtime. */
@@ -166,4 +212,11 @@ export interface Transport {
   dial(address: string, options: DialOptions): Promise<Link>;
   /** Starts to accept. Rejects with a {@linkcode TransportError} where the address cannot be bound. */
   listen(address: string, options: ListenOptions): Promise<Listener>;
+  /**
+   * Transports of datagrams have this instead of links: binds a socket. Rejects with a
+   * {@linkcode TransportError}.
+   */
+  bind?(address: string, options: BindOptions): Promise<DatagramSocket>;
+  /** Beside `bind`: where packets for an address go, and from where. */
+  resolve?(address: string): Promise<DatagramRoute>;
 }

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import type { Endpoint, LaneName, Message, PoolStrategy } from "../../mod.ts";
+import type { Endpoint, LaneName, Link, Message, PoolStrategy, Transport } from "../../mod.ts";
 import { bytes, type Cluster, inCluster, text } from "../support/cluster.ts";
 
 const LANES: readonly LaneName[] = ["control", "normal", "bulk"];
@@ -464,6 +464,43 @@ describe('whenFull: "drop-oldest"', () => {
       await send("4", "bulk");
       assert.deepEqual(dropped, ["bulk 4 unsent"]);
       assert.deepEqual(await back(), ["1", "2", "3"]);
+    }),
+  );
+});
+
+describe("lanes over links that share a connection", () => {
+  it(
+    "have one each, though poolSize is less",
+    inCluster(async (cluster) => {
+      const transports = (host: string): Transport[] => {
+        const memory = cluster.network.transport(host);
+        const shared = (link: Link): Link => {
+          Object.assign(link, { info: { ...link.info, multiplexed: true } });
+          return link;
+        };
+        return [{
+          ...memory,
+          dial: async (address, options) => shared(await memory.dial(address, options)),
+          listen: (address, options) =>
+            memory.listen(address, {
+              ...options,
+              onLink: (link) => options.onLink(shared(link)),
+            }),
+        }];
+      };
+      const b = await cluster.start("b", { transports: transports("b") });
+      const compression = { enabled: false };
+      const a = await cluster.start("a", { transports: transports("a"), compression });
+      await cluster.connect(a, "b");
+      await cluster.pooled(a, b, 3);
+      for (const lane of LANES) {
+        const message = new Uint8Array(20_000).fill(LANES.indexOf(lane));
+        await cluster.environment.run(a.send("b", message, { lane, acknowledged: true }));
+      }
+      for (const { bytesSent } of a.peer("b")!.connections) {
+        assert.ok(bytesSent > 20_000 && bytesSent < 30_000, `${bytesSent} bytes`);
+      }
+      assert.deepEqual(a.peer("b")!.connections.length, 3);
     }),
   );
 });
