@@ -15,7 +15,8 @@ import { TOML_NAMES } from "../../src/toml_names.ts";
 const HEADER = "TOML | option | type | unit | default | range | what it does";
 /** Optional, and without a default. */
 const NO_DEFAULT = [
-  ...["authToken", "reconnect.maxAttempts", "receiveWindow"],
+  ...["authToken", "reconnect.maxAttempts", "receiveWindow", "unixMode", "advertise"],
+  ...["total", "perPeer", "control", "normal", "bulk"].map((limit) => `bandwidth.${limit}`),
   ...["identity", "signing"].flatMap((table) => {
     return ["privateKey", "privateKeyPath", "trustedKeys.*"].map((key) => `${table}.${key}`);
   }),
