@@ -115,6 +115,7 @@ export const DEFAULT_OPTIONS: DefaultOptions = Object.freeze({
   features: Object.freeze([]),
   receiveWindow: undefined,
   batchDelayMs: 0,
+  datagrams: Object.freeze({ maxBytes: 65_507, warnAbove: 1200 }),
   bandwidth: Object.freeze({
     total: undefined,
     perPeer: undefined,

@@ -5,7 +5,12 @@
  */
 
 import { bytesCodec, type PayloadCodec } from "./codec.ts";
-import { HandshakeError, MessageTooLargeError, TransportError } from "./errors.ts";
+import {
+  BackpressureError,
+  HandshakeError,
+  MessageTooLargeError,
+  TransportError,
+} from "./errors.ts";
 import { type EndpointEventMap, TypedEventTarget } from "./events.ts";
 import { Failures } from "./failures.ts";
 import type { EndpointOptions, PeerAddress, ResolvedOptions, WhenFull } from "./options.ts";
@@ -13,6 +18,8 @@ import { Listeners } from "./listeners.ts";
 import { checkOwnName, checkTransport, linkTls, readTls } from "./link_tls.ts";
 import { readOwnKeys } from "./own_keys.ts";
 import { ConnectionTally } from "./peer/connection_tally.ts";
+import type { DatagramPeer } from "./peer/datagram_peer.ts";
+import { checkDatagrams, Datagrams, type DatagramsHost } from "./peer/datagrams.ts";
 import { Inbox, type Message, type MessageHandler } from "./peer/inbox.ts";
 import type { StateChange } from "./peer/lifecycle.ts";
 import { type ManagerHost, PeerManager } from "./peer/manager.ts";
@@ -24,14 +31,16 @@ import {
   type RequestHandler,
   type RequestOptions,
 } from "./peer/requests.ts";
+import type { PacketSeal } from "./protocol/datagram/seal.ts";
 import { type StreamHandler, StreamHandlers } from "./peer/stream_handlers.ts";
 import type { TransportStream } from "./peer/web_stream.ts";
-import { type PeerInfo, peerInfo } from "./peer_info.ts";
+import { datagramPeerInfo, type PeerInfo, peerInfo } from "./peer_info.ts";
 import { OBJECT_SOURCE } from "./option_reader.ts";
 import { addressesOf, resolvePeer } from "./resolve_addresses.ts";
 import { resolveOptions } from "./resolve_options.ts";
 import { type Environment, systemEnvironment } from "./runtime/environment.ts";
 import { crc32 } from "./runtime/crc32.ts";
+import { sha256 } from "./runtime/ed25519.ts";
 import { loadLz4 } from "./runtime/lz4.ts";
 import { loadZstd } from "./runtime/zstd.ts";
 import { RoutingTable } from "./routing.ts";
@@ -40,7 +49,13 @@ import { sendAcknowledged, type SendOptions, type TrySendOptions } from "./send_
 import type { SendPlan } from "./peer/send_queue.ts";
 import { detectRuntime } from "./runtime/runtime.ts";
 import { checkSecurity } from "./security.ts";
-import { noTraffic, type PoolStats, type TransportStats } from "./stats.ts";
+import {
+  addTraffic,
+  noDatagrams,
+  noTraffic,
+  type PoolStats,
+  type TransportStats,
+} from "./stats.ts";
 import {
   canonicalAddress,
   isDialable,
@@ -124,6 +139,8 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
    */
   readonly routes: RoutingTable;
   #manager: PeerManager | undefined;
+  /** The peers that are reached by datagrams. */
+  #datagrams: Datagrams | undefined;
   #listeners: Listeners;
   #phase: Phase = "new";
   #starting: Promise<void> | undefined;
@@ -160,7 +177,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
 
   /** Where we accept connections, with real ports; empty before `start` and without `listen`. */
   get addresses(): string[] {
-    return this.#listeners.addresses;
+    return [...this.#listeners.addresses, ...this.#datagrams?.addresses ?? []];
   }
 
   /** The transports that can be had, those included that this runtime lacks: they say why. */
@@ -204,7 +221,14 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
   async connect(peer: PeerAddress, options: { signal?: AbortSignal } = {}): Promise<void> {
     const manager = this.#running("connect");
     const checked = this.#checkedPeer(peer);
-    await manager.connect(checked.nodeId, addressesOf(checked), options.signal);
+    const { nodeId } = checked;
+    const [links, datagram] = this.#splitAddresses(addressesOf(checked));
+    if (links.length === 0) {
+      checkDatagrams(this.#options, datagram!);
+      return await this.#datagrams!.connect(nodeId, datagram!, options.signal);
+    }
+    await manager.connect(nodeId, links, options.signal);
+    if (datagram !== undefined) this.#datagrams!.keepConnected(nodeId, datagram);
   }
 
   /**
@@ -219,6 +243,8 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
    */
   send(nodeId: string, payload: T, options?: SendOptions): Promise<void> {
     try {
+      const datagram = this.#reachByDatagram(nodeId, "send");
+      if (datagram !== undefined) return this.#sendDatagram(datagram, nodeId, payload, options);
       const peer = this.#reach(nodeId, "send");
       const bytes = this.#encode(payload, nodeId);
       return this.#send(peer, bytes, options);
@@ -233,9 +259,17 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
    * @throws {TransportError} what no retry would mend: `PeerNotFound`, `MessageTooLarge`, `Shutdown`
    */
   trySend(nodeId: string, payload: T, options?: TrySendOptions): boolean {
-    const peer = this.#reach(nodeId, "send");
+    const datagram = this.#reachByDatagram(nodeId, "send");
     if (options !== undefined) checkKeys("trySend", options);
     const plan = options === undefined ? this.#plain : sendPlan(options, this.#options.delivery);
+    if (datagram !== undefined) {
+      const bytes = this.#encode(payload, nodeId);
+      const reliable = this.#manager!.get(nodeId);
+      if (reliable === undefined || goesByDatagram(datagram, bytes, plan)) {
+        return this.#tryDatagram(datagram, bytes, plan);
+      }
+    }
+    const peer = this.#reach(nodeId, "send");
     return peer.state !== "failed" && peer.offer(this.#encode(payload, nodeId), plan) === "taken";
   }
 
@@ -247,6 +281,8 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     options.signal?.throwIfAborted();
     this.#running("flush");
     const peer = this.#find(nodeId);
+    // What has been sent as a packet has left.
+    if (peer === undefined && this.#datagrams?.get(nodeId) !== undefined) return;
     // A recipient that nothing was sent to lately has nothing to wait for.
     if (peer === undefined && this.routes.resolve(nodeId) === undefined) {
       throw noSuchPeer(nodeId, "flush");
@@ -267,14 +303,22 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     checkedWhenFull(options.whenFull);
     const bytes = this.#encode(payload, undefined);
     const result: BroadcastResult = { delivered: [], failed: [] };
-    await Promise.all(Array.from(manager.peers, async (peer) => {
+    const note = async (nodeId: string, send: () => Promise<void>) => {
       try {
-        await this.#send(peer, bytes, options);
-        result.delivered.push(peer.nodeId);
+        await send();
+        result.delivered.push(nodeId);
       } catch (error) {
-        result.failed.push({ nodeId: peer.nodeId, error });
+        result.failed.push({ nodeId, error });
       }
-    }));
+    };
+    await Promise.all([
+      ...Array.from(manager.peers, (peer) => {
+        return note(peer.nodeId, () => this.#send(peer, bytes, options));
+      }),
+      ...this.#onlyDatagrams().map((peer) => {
+        return note(peer.nodeId, () => this.#sendPacket(peer, bytes, options));
+      }),
+    ]);
     return result;
   }
 
@@ -288,6 +332,12 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
   async request(nodeId: string, payload: T, options: RequestOptions = {}): Promise<T> {
     options.signal?.throwIfAborted();
     checkKeys("request", options);
+    const datagram = this.#reachByDatagram(nodeId, "ask");
+    if (datagram !== undefined && this.#manager!.get(nodeId) === undefined) {
+      if (datagram.failure !== undefined) throw datagram.failure;
+      const answer = await datagram.request(this.#encode(payload, nodeId), options);
+      return this.#codec.decode(answer);
+    }
     const peer = this.#reach(nodeId, "ask");
     if (peer.failure !== undefined) throw peer.failure;
     this.#checkVersion3(peer, "ask");
@@ -328,6 +378,10 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     const { signal, topic, payload } = options;
     signal?.throwIfAborted();
     checkKeys("openStream", options);
+    const datagram = this.#reachByDatagram(nodeId, "open a stream to");
+    if (datagram !== undefined && this.#manager!.get(nodeId) === undefined) {
+      throw noDatagramFor("open a stream to", nodeId);
+    }
     const peer = this.#reach(nodeId, "open a stream to");
     if (peer.failure !== undefined) throw peer.failure;
     this.#checkVersion3(peer, "open a stream to");
@@ -422,39 +476,52 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
    * @throws {TransportError} `PeerNotFound`
    */
   async disconnect(nodeId: string): Promise<void> {
-    const peer = this.#peer(nodeId, "disconnect");
+    const manager = this.#running("disconnect");
+    const peer = manager.get(nodeId);
+    const datagram = this.#datagrams?.get(nodeId);
+    if (peer === undefined && datagram === undefined) throw noSuchPeer(nodeId, "disconnect");
     const error = new TransportError("ConnectionClosed", "disconnect was called", { peer: nodeId });
-    await this.#manager!.leave(peer, error);
+    if (datagram !== undefined) this.#datagrams!.leave(nodeId, error);
+    if (peer !== undefined) await manager.leave(peer, error);
   }
 
   /** What is known of every peer. */
   peers(): PeerInfo[] {
-    const now = this.#environment.now();
-    const wallClock = this.#environment.wallClock();
-    return [...this.#manager?.peers ?? []].map((peer) => peerInfo(peer, now, wallClock));
+    const linked = Array.from(this.#manager?.peers ?? [], (peer) => peer.nodeId);
+    const others = this.#onlyDatagrams().map((peer) => peer.nodeId);
+    return [...linked, ...others].flatMap((nodeId) => this.peer(nodeId) ?? []);
   }
 
   /** What is known of one peer; undefined where there is none of that name. */
   peer(nodeId: string): PeerInfo | undefined {
+    const [now, wallClock] = [this.#environment.now(), this.#environment.wallClock()];
     const peer = this.#manager?.get(nodeId);
-    return peer === undefined ? undefined : peerInfo(
-      peer,
-      this.#environment.now(),
-      this.#environment.wallClock(),
-    );
+    const datagrams = this.#datagrams;
+    const other = datagrams?.get(nodeId);
+    const linked = peer === undefined ? undefined : peerInfo(peer, now, wallClock);
+    if (datagrams === undefined || other === undefined) return linked;
+    const localAddress = datagrams.localAddress.bind(datagrams);
+    const info = datagramPeerInfo(other, localAddress, now, wallClock);
+    if (linked === undefined) return info;
+    return { ...linked, connections: [...linked.connections, ...info.connections] };
   }
 
   /** Counters and gauges of the endpoint. */
   stats(): TransportStats {
     const manager = this.#manager;
+    const datagrams = this.#datagrams;
     const peers = manager === undefined ? [] : [...manager.peers];
+    const traffic = (manager ?? NO_PEERS).traffic();
+    if (datagrams !== undefined) addTraffic(traffic, datagrams.traffic());
     return {
-      ...(manager ?? NO_PEERS).traffic(),
-      peerCount: peers.filter((peer) => peer.connectionCount > 0).length,
-      connectionCount: manager?.connectionCount ?? 0,
+      ...traffic,
+      peerCount: peers.filter((peer) => peer.connectionCount > 0).length +
+        this.#onlyDatagrams().filter((peer) => peer.links.length > 0).length,
+      connectionCount: (manager?.connectionCount ?? 0) + (datagrams?.linkCount ?? 0),
       connections: (manager ?? NO_PEERS).connectionMetrics(),
       receiveQueueLength: this.#inbox.length,
       pendingMessages: peers.reduce((sum, peer) => sum + peer.pendingMessages, 0),
+      datagrams: datagrams?.counters() ?? noDatagrams(),
       refused: { ...this.#listeners.limits.refused },
       errors: { ...this.#failures.byCode },
       handlerErrors: this.#failures.handlerErrors,
@@ -500,7 +567,10 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
       this.#environment.wallClock(),
     );
     const zstd = compression.enabled ? loadZstd() : undefined;
-    for (const address of listen) this.#checkTransport(this.#transport(address), address);
+    for (const address of listen) {
+      if (this.#isDatagram(address)) checkDatagrams(this.#options, address);
+      else this.#checkTransport(this.#transport(address), address);
+    }
     if (this.#phase !== "new") throw this.#shutdown("start");
     const listeners = new Listeners(this.#options, runtime.fileDescriptorLimit());
     this.#listeners = listeners;
@@ -511,7 +581,11 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
       crc32,
       ...keys,
     });
+    const datagrams = new Datagrams(this.#datagramsHost(keys.seals?.packets));
     try {
+      for (const address of listen) {
+        if (this.#isDatagram(address)) await datagrams.listen(address);
+      }
       await listeners.open(tls && linkTls(tls, "listener"), {
         transport: (address) => this.#transport(address),
         onLink: (link) => manager.accept(link),
@@ -522,10 +596,12 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
       // Somebody may have come in through the first address before the second one failed.
       manager.stop("the endpoint did not start");
       await listeners.close();
+      await datagrams.end(this.#shutdown("start"));
       await manager.end(this.#shutdown("start"));
       throw error;
     }
     this.#manager = manager;
+    this.#datagrams = datagrams;
     this.#phase = "started";
     if (listeners.notice !== undefined) this.#failures.warn(listeners.notice);
     if (tls === undefined && (security === "development" || security === "legacy")) {
@@ -538,7 +614,10 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     }
     // One list of peers may serve every node of a cluster: we are in it, too.
     for (const peer of peers) {
-      if (peer.nodeId !== this.nodeId) manager.keepConnected(peer.nodeId, addressesOf(peer));
+      if (peer.nodeId === this.nodeId) continue;
+      const [links, datagram] = this.#splitAddresses(addressesOf(peer));
+      if (links.length > 0) manager.keepConnected(peer.nodeId, links);
+      if (datagram !== undefined) datagrams.keepConnected(peer.nodeId, datagram);
     }
   }
 
@@ -550,9 +629,11 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     if (manager !== undefined) {
       this.#phase = "closing";
       manager.stop("the endpoint is closing");
+      this.#datagrams?.stop();
       const closing = this.#listeners.close();
       await this.#drain(manager, drainMs);
-      await manager.end(new TransportError("Shutdown", "the endpoint is closed"));
+      const error = new TransportError("Shutdown", "the endpoint is closed");
+      await Promise.all([manager.end(error), this.#datagrams?.end(error)]);
       await closing;
     }
     this.#phase = "closed";
@@ -615,6 +696,37 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     };
   }
 
+  #datagramsHost(seal: PacketSeal | undefined): DatagramsHost {
+    const inbox = this.#inbox;
+    // A peer that has links, too, comes and goes with those.
+    const linked = (nodeId: string) => (this.#manager?.get(nodeId)?.connectionCount ?? 0) > 0;
+    return {
+      options: this.#options,
+      environment: this.#environment,
+      handlers: this.#handlers,
+      sha256,
+      seal,
+      get inboxFull() {
+        return inbox.full;
+      },
+      transport: (address) => this.#transport(address),
+      deliver: (from, payload, lane, topic) => inbox.push({ from, payload, topic, lane }),
+      onPeerUp: (nodeId) => {
+        if (!linked(nodeId)) this.emit("peerup", { nodeId, identity: undefined });
+      },
+      onPeerDown: (nodeId, error) => {
+        if (!linked(nodeId)) this.emit("peerdown", { nodeId, error });
+      },
+      onHealth: (nodeId, health, previous) => {
+        if (!linked(nodeId)) this.emit("healthchange", { nodeId, health, previous });
+      },
+      onFailure: (error, nodeId, address) => this.#failures.add(error, nodeId, address),
+      onHandlerError: (nodeId, error, what) => this.#failures.addHandlerError(nodeId, error, what),
+      onRefused: () => this.#listeners.limits.refused.requestsAndStreams++,
+      warn: (nodeId, message) => this.#failures.warn(message, { nodeId }),
+    };
+  }
+
   async #openLink(address: string, options: DialOptions): Promise<Link> {
     const transport = this.#transport(address);
     this.#checkTransport(transport, address);
@@ -648,6 +760,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
       onRoom: () => this.#releasePeers(),
       onPending: (from, settled) => {
         this.#manager?.get(from)?.holdFor(settled);
+        this.#datagrams?.get(from)?.holdFor(settled);
         settled.catch((error) => this.#failures.addHandlerError(from, error, MESSAGE_HANDLER));
       },
       onHandlerError: (from, error) => this.#failures.addHandlerError(from, error, MESSAGE_HANDLER),
@@ -678,6 +791,92 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
       return peer.send(bytes, sendPlan(options, this.#options.delivery), whenFull, signal);
     }
     return sendAcknowledged(peer, bytes, options, this.#options.delivery, whenFull);
+  }
+
+  // --- datagrams ---
+
+  /** Whether an address is reached by datagrams. */
+  #isDatagram(address: string): boolean {
+    return this.#transport(address).bind !== undefined;
+  }
+
+  /** The addresses for links, and the first one for datagrams. */
+  #splitAddresses(
+    addresses: readonly string[],
+  ): [links: readonly string[], datagram: string | undefined] {
+    const schemes = new Set<string>();
+    for (const { scheme, bind } of this.#registry.list()) {
+      if (bind !== undefined) schemes.add(scheme);
+    }
+    const isDatagram = (address: string) => schemes.has(parseAddress(address).scheme);
+    return [addresses.filter((one) => !isDatagram(one)), addresses.find(isDatagram)];
+  }
+
+  /** Peers that have datagrams and no links. */
+  #onlyDatagrams(): DatagramPeer[] {
+    const peers = [...this.#datagrams?.peers ?? []];
+    return peers.filter(({ nodeId }) => this.#manager?.get(nodeId) === undefined);
+  }
+
+  /** A peer that datagrams may be sent to; one that is only routed is dialed. */
+  #reachByDatagram(nodeId: string, action: string): DatagramPeer | undefined {
+    const manager = this.#running(action);
+    const datagrams = this.#datagrams!;
+    const known = datagrams.get(nodeId);
+    if (known !== undefined || manager.get(nodeId) !== undefined) return known;
+    const route = this.routes.resolve(nodeId);
+    if (route === undefined || route.nodeId === this.nodeId) return undefined;
+    const [links, datagram] = this.#splitAddresses(addressesOf(route));
+    if (links.length > 0 || datagram === undefined) return undefined;
+    checkDatagrams(this.#options, datagram);
+    return datagrams.keepConnected(route.nodeId, datagram);
+  }
+
+  #sendDatagram(
+    peer: DatagramPeer,
+    nodeId: string,
+    payload: T,
+    options: SendOptions | undefined,
+  ): Promise<void> {
+    const bytes = this.#encode(payload, nodeId);
+    const reliable = this.#manager!.get(nodeId);
+    if (reliable === undefined) return this.#sendPacket(peer, bytes, options);
+    const plan = options === undefined ? this.#plain : sendPlan(options, this.#options.delivery);
+    if (options?.acknowledged !== true && goesByDatagram(peer, bytes, plan)) {
+      return this.#sendPacket(peer, bytes, options);
+    }
+    return this.#send(reliable, bytes, options);
+  }
+
+  async #sendPacket(
+    peer: DatagramPeer,
+    bytes: Uint8Array,
+    options: SendOptions = {},
+  ): Promise<void> {
+    const { signal } = options;
+    signal?.throwIfAborted();
+    checkKeys("send", options);
+    const whenFull = checkedWhenFull(options.whenFull);
+    const plan = sendPlan(options, this.#options.delivery);
+    if (options.acknowledged === true) throw noDatagramFor("have acknowledged", peer.nodeId);
+    if (peer.failure !== undefined) throw peer.failure;
+    if (whenFull === "wait") return await this.#datagrams!.send(peer, bytes, plan, signal);
+    if (this.#datagrams!.offer(peer, bytes, plan) !== "full") return;
+    if (whenFull === "reject") {
+      const text = `Cannot send to ${peer.nodeId}: too many packets wait`;
+      throw new BackpressureError(text, this.#options.maxPendingMessages, { peer: peer.nodeId });
+    }
+    peer.countDropped();
+  }
+
+  #tryDatagram(peer: DatagramPeer, bytes: Uint8Array, plan: SendPlan): boolean {
+    if (peer.failure !== undefined) return false;
+    try {
+      return this.#datagrams!.offer(peer, bytes, plan) === "sent";
+    } catch (error) {
+      if (error instanceof TransportError && error.code === "RateLimited") return false;
+      throw error;
+    }
   }
 
   /** What a connection has shown not to have is refused at once. */
@@ -790,6 +989,19 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
       return undefined;
     }
   }
+}
+
+/** Whether a message to a peer that has links, too, is sent as a packet. */
+function goesByDatagram(peer: DatagramPeer, bytes: Uint8Array, plan: SendPlan): boolean {
+  return plan.atMostOnce && peer.link !== undefined && peer.fits(bytes.length, plan.topic);
+}
+
+function noDatagramFor(action: string, nodeId: string): TransportError {
+  const text = `Cannot ${action} ${nodeId}: it is reached by datagrams only`;
+  return new TransportError("UnsupportedProtocol", text, {
+    peer: nodeId,
+    recovery: "connect to it by another transport, too",
+  });
 }
 
 function noSuchPeer(nodeId: string, action: string): TransportError {

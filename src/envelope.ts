@@ -7,6 +7,7 @@
 
 import { ConfigError } from "./errors.ts";
 import type { ResolvedSigning, TrustedKeys } from "./options.ts";
+import { PacketSeal } from "./protocol/datagram/seal.ts";
 import {
   decodeEnvelope,
   encodeEnvelope,
@@ -146,14 +147,23 @@ export interface EnvelopeSealsOptions {
  */
 export function envelopeSeals(
   { nodeId, privateKeyPem, signing, wallClockMs }: EnvelopeSealsOptions,
-): { signer: EnvelopeSigner; verifier: EnvelopeVerifier } {
+): { signer: EnvelopeSigner; verifier: EnvelopeVerifier; packets: PacketSeal } {
   const key = readConfiguredKey(privateKeyPem, signing);
+  const trustedKeys = keyBytesOf(signing.trustedKeys);
+  const { maxAgeMs } = signing;
   return {
+    packets: new PacketSeal({
+      nodeId,
+      sign: (bytes) => key.sign(bytes),
+      verify: verifyWithCache,
+      trustedKeys,
+      maxAgeMs,
+    }),
     signer: new EnvelopeSigner({ nodeId, sign: (bytes) => key.sign(bytes), wallClockMs }),
     verifier: new EnvelopeVerifier({
-      trustedKeys: keyBytesOf(signing.trustedKeys),
+      trustedKeys,
       verify: verifyWithCache,
-      maxAgeMs: signing.maxAgeMs,
+      maxAgeMs,
     }),
   };
 }

@@ -58,10 +58,15 @@ export class Listeners {
   /** Opens all addresses, or none: where one fails the others are closed again. */
   async open(tls: LinkTls | undefined, host: ListenersHost): Promise<void> {
     const { listen, keepalive, keepaliveIntervalSecs, connectTimeoutMs } = this.#options;
+    const { unixMode, reusePort } = this.#options;
     try {
       for (const address of listen) {
+        // Datagrams are no links.
+        if (host.transport(address).bind !== undefined) continue;
         this.#listeners.push(
           await host.transport(address).listen(address, {
+            unixMode,
+            reusePort,
             tls,
             keepaliveSecs: keepalive ? keepaliveIntervalSecs : undefined,
             handshakeTimeoutMs: connectTimeoutMs,

@@ -30,6 +30,21 @@ export type WhenFull = "wait" | "reject" | "drop-oldest" | "drop-newest";
 /** Whose advertised addresses are dialed. */
 export type UseAdvertised = "verified" | "always" | "never";
 
+/** Messages over datagrams: addresses like `udp://`; docs/datagrams.md says more. */
+export interface DatagramOptions {
+  /**
+   * The longest packet in bytes, what the protocol adds included; what doesn't fit is refused.
+   * @default {65507}
+   */
+  maxBytes?: number;
+  /**
+   * A packet longer than this many bytes makes a `warning`, once per peer: it may be sent in
+   * fragments, of which none may get lost. 0: never.
+   * @default {1200}
+   */
+  warnAbove?: number;
+}
+
 /**
  * Limits of what is sent, in bytes per second as they go on the wire, retransmissions included. A
  * limit is a token bucket that holds a twentieth of a second, but at least 65,536 bytes. Peers that
@@ -388,6 +403,8 @@ export interface EndpointOptions {
    * How many bytes per second may be sent; nothing is limited by default.
    */
   bandwidth?: BandwidthOptions;
+  /** Messages over datagrams: addresses like `udp://`. */
+  datagrams?: DatagramOptions;
   /**
    * Addresses that peers are told in the handshake, at most 16: where a NAT, a proxy or a load
    * balancer stands before this node. By default those of `listen`, with the address of the
@@ -464,6 +481,7 @@ export interface ResolvedOptions {
   readonly receiveWindow: number;
   readonly batchDelayMs: number;
   readonly bandwidth: ResolvedBandwidth;
+  readonly datagrams: Readonly<Required<DatagramOptions>>;
   /** Undefined: what is listened on. */
   readonly advertise: readonly string[] | undefined;
   readonly useAdvertised: UseAdvertised;

@@ -8,6 +8,7 @@
 import { envelopeSeals } from "./envelope.ts";
 import { ConfigError } from "./errors.ts";
 import type { ResolvedIdentity, ResolvedOptions } from "./options.ts";
+import type { PacketSeal } from "./protocol/datagram/seal.ts";
 import type { EnvelopeSigner, EnvelopeVerifier } from "./protocol/envelope_seal.ts";
 import type { KeyIdentity } from "./protocol/handshaker.ts";
 import { keyBytesOf } from "./resolve_keys.ts";
@@ -19,6 +20,8 @@ export interface Seals {
   readonly signer: EnvelopeSigner;
   /** Opens theirs. */
   readonly verifier: EnvelopeVerifier;
+  /** Signs and verifies packets. */
+  readonly packets: PacketSeal;
 }
 
 /** Keys that are ready for use. */

@@ -4,9 +4,11 @@
  * @module
  */
 
+import type { DatagramPeer } from "./peer/datagram_peer.ts";
 import type { Driver } from "./peer/driver.ts";
 import type { PeerIdentity } from "./peer/identity.ts";
 import type { Peer, PeerHealth, PeerState } from "./peer/peer.ts";
+import type { DatagramLink } from "./protocol/datagram/link.ts";
 import type { RoundTrip } from "./protocol/v3/round_trips.ts";
 import type { TrafficStats } from "./stats.ts";
 
@@ -153,5 +155,68 @@ function connectionInfo(driver: Driver, now: number, wallClock: number): Connect
     bandwidth: (driver.channel?.budget.rate ?? 0) * 1000 || undefined,
     bytesSent: driver.bytesSent,
     bytesReceived: driver.bytesReceived,
+  };
+}
+
+/** The same of a peer that is reached by datagrams; `localAddress` tells where a link's packets come from. */
+export function datagramPeerInfo(
+  peer: DatagramPeer,
+  localAddress: (link: DatagramLink) => string,
+  now: number,
+  wallClock: number,
+): PeerInfo {
+  const connections = peer.links.map((link) =>
+    datagramConnection(link, localAddress, now, wallClock)
+  );
+  const negotiated = peer.link?.negotiated;
+  return {
+    nodeId: peer.nodeId,
+    state: peer.state,
+    health: peer.health,
+    address: peer.address,
+    addresses: peer.address === undefined ? [] : [peer.address],
+    advertised: [],
+    identity: undefined,
+    publicKey: undefined,
+    version: negotiated?.version,
+    capabilities: [...negotiated?.capabilities ?? []],
+    maxMessageSize: negotiated?.maxMessageSize,
+    features: negotiated?.features ?? [],
+    maxStreams: 0,
+    openRequests: peer.openRequests,
+    runningRequests: peer.runningRequests,
+    openStreams: 0,
+    roundTrip: fastest(connections),
+    connections,
+    pendingMessages: 0,
+    pendingBytes: 0,
+    stats: peer.stats(),
+  };
+}
+
+function datagramConnection(
+  link: DatagramLink,
+  localAddress: (link: DatagramLink) => string,
+  now: number,
+  wallClock: number,
+): ConnectionInfo {
+  const { address } = link;
+  return {
+    protocol: address.slice(0, address.indexOf(":")),
+    localAddress: localAddress(link),
+    remoteAddress: address,
+    dialed: link.dialed,
+    encrypted: false,
+    version: link.negotiated.version,
+    capabilities: [...link.negotiated.capabilities],
+    state: "active",
+    draining: false,
+    establishedAt: wallClock - (now - link.establishedAt),
+    establishedMs: now - link.establishedAt,
+    idleMs: now - link.usedAt,
+    roundTrip: link.roundTrips.summary(),
+    bandwidth: undefined,
+    bytesSent: link.bytesSent,
+    bytesReceived: link.bytesReceived,
   };
 }

@@ -28,6 +28,7 @@ import {
   MAX_POOL_SIZE,
   resolveBandwidth,
   resolveCompression,
+  resolveDatagrams,
   resolvePool,
   resolveRateLimit,
   resolveReconnect,
@@ -55,7 +56,7 @@ const TOP_KEYS = [
   ...["unixMode", "reusePort"],
   ...["delivery", "features", "receiveWindow", "batchDelayMs", "checksum", "maxStreams"],
   ...["maxRequests", "requestTimeoutMs", "pool", "identity", "signing", "routes", "defaultRoute"],
-  ...["environment", "bandwidth", "advertise", "useAdvertised"],
+  ...["environment", "bandwidth", "datagrams", "advertise", "useAdvertised"],
 ];
 const ENVIRONMENT_FUNCTIONS = ["wallClock", "now", "setTimer", "random", "randomBytes"];
 
@@ -129,6 +130,7 @@ export function resolveOptionsFrom(options: unknown, source: OptionSource): Reso
       Math.max(DEFAULT_RECEIVE_WINDOW, maxMessageSize + WINDOW_MARGIN),
     batchDelayMs: top.number("batchDelayMs", { min: 0, max: 1000 }) ?? defaults.batchDelayMs,
     bandwidth: resolveBandwidth(top, source),
+    datagrams: resolveDatagrams(top, source),
     advertise: resolveAdvertise(top),
     useAdvertised: top.oneOf("useAdvertised", USE_ADVERTISED) ?? defaults.useAdvertised,
     checksum: top.oneOf("checksum", CHECKSUM_MODES) ?? defaults.checksum,

@@ -15,6 +15,7 @@ import {
 import { OptionReader, type OptionSource } from "./option_reader.ts";
 import type {
   CompressionOptions,
+  DatagramOptions,
   PoolOptions,
   RateLimitOptions,
   ReconnectOptions,
@@ -37,6 +38,11 @@ const POOL_KEYS = [
   ...["strategy", "minConnections", "idleTimeoutMs", "maxLifetimeMs", "healthCheckIntervalMs"],
   ...["maxConns", "maxIdle", "upgradeIntervalMs"],
 ];
+const DATAGRAM_KEYS = ["maxBytes", "warnAbove"];
+/** What every network carries in one piece, less would leave no room for a message. */
+const MIN_PACKET_BYTES = 512;
+/** An IPv4 packet of 65,535 bytes without the headers of IP and UDP. */
+const MAX_PACKET_BYTES = 65_507;
 const BANDWIDTH_KEYS = ["total", "perPeer", "control", "normal", "bulk"] as const;
 /** Below this a single fragment would hold everything up for longer than a peer waits. */
 const MIN_BANDWIDTH = 4_096;
@@ -127,6 +133,21 @@ export function resolvePool(
       defaults.healthCheckIntervalMs,
     maxConns: reader.integer("maxConns", 1, 1_000_000) ?? defaults.maxConns,
     maxIdle: reader.integer("maxIdle", 0, 1_000_000) ?? defaults.maxIdle,
+  });
+}
+
+/** Checks `datagrams` and fills in its defaults. */
+export function resolveDatagrams(
+  top: OptionReader,
+  source: OptionSource,
+): Readonly<Required<DatagramOptions>> {
+  const defaults = DEFAULT_OPTIONS.datagrams;
+  const value = top.raw("datagrams");
+  if (value === undefined) return defaults;
+  const reader = new OptionReader(value, "datagrams", DATAGRAM_KEYS, source);
+  return Object.freeze({
+    maxBytes: reader.integer("maxBytes", MIN_PACKET_BYTES, MAX_PACKET_BYTES) ?? defaults.maxBytes,
+    warnAbove: reader.integer("warnAbove", 0, MAX_PACKET_BYTES) ?? defaults.warnAbove,
   });
 }
 

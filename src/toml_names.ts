@@ -88,6 +88,8 @@ export const TOML_NAMES: readonly TomlName[] = [
   { toml: "bandwidth.control", option: "bandwidth.control" },
   { toml: "bandwidth.normal", option: "bandwidth.normal" },
   { toml: "bandwidth.bulk", option: "bandwidth.bulk" },
+  { toml: "datagrams.max_bytes", option: "datagrams.maxBytes" },
+  { toml: "datagrams.warn_above", option: "datagrams.warnAbove" },
   { toml: "identity.private_key", option: "identity.privateKey" },
   { toml: "identity.private_key_path", option: "identity.privateKeyPath" },
   { toml: "identity.trusted_keys.*", option: "identity.trustedKeys.*" },

@@ -6,7 +6,7 @@
 
 import { MessageTooLargeError, RateLimitedError, TransportError } from "../errors.ts";
 import type { ResolvedOptions } from "../options.ts";
-import { Answers } from "../protocol/datagram/answers.ts";
+import { type AnswerBudget, Answers } from "../protocol/datagram/answers.ts";
 import type { DatagramLink } from "../protocol/datagram/link.ts";
 import {
   encodeAnswer,
@@ -47,6 +47,8 @@ export interface DatagramPeerHost {
   readonly environment: Environment;
   readonly handlers: Handlers;
   readonly counters: DatagramStats;
+  /** What the answers to all peers may have. */
+  readonly answerBudget: AnswerBudget;
   readonly inboxFull: boolean;
   /** By how many bytes a body for this node is longer when it is signed. */
   sealOverhead(nodeId: string): number;
@@ -75,6 +77,7 @@ const MAX_CALLS = 1024;
 const ANSWERS = { maxAnswers: 1024, maxBytes: 4_194_304, maxAgeMs: 60_000 } as const;
 /** Messages that wait while the application's handler works on one of the same peer. */
 const MAX_HELD = 256;
+const MAX_HELD_BYTES = 1_048_576;
 /** The first repetition of a request comes after so many round trips, within these bounds. */
 const ROUND_TRIPS = 3;
 const MIN_REPEAT_MS = 50;
@@ -106,13 +109,15 @@ export class DatagramPeer {
   readonly #server: RequestServer;
   readonly #running = new Map<number, ServedDatagram>();
   readonly #held = new Fifo<Held>();
+  #heldBytes = 0;
   readonly #bucketOut: TokenBucket | undefined;
   readonly #bucketIn: TokenBucket | undefined;
-  #answers = new Answers(ANSWERS);
+  #answers: Answers;
   #links: DatagramLink[] = [];
   #incarnation: string | undefined;
   #state: PeerState = "connecting";
   #health: PeerHealth = "down";
+  #failure: TransportError | undefined;
   #wasUp = false;
   #warned = false;
   #pendingHandlers = 0;
@@ -125,6 +130,7 @@ export class DatagramPeer {
     this.#host = host;
     this.nodeId = nodeId;
     this.generation = generation;
+    this.#answers = new Answers({ ...ANSWERS, budget: host.answerBudget });
     const { rateLimit, maxPendingBytes } = host.options;
     if (rateLimit.enabled) {
       this.#bucketOut = new TokenBucket(rateLimit, host.environment.now());
@@ -161,6 +167,11 @@ export class DatagramPeer {
   /** Where it stands. */
   get state(): PeerState {
     return this.#state;
+  }
+
+  /** Why it was given up; undefined where it wasn't. */
+  get failure(): TransportError | undefined {
+    return this.#failure;
   }
 
   /** Whether it answers. */
@@ -250,6 +261,12 @@ export class DatagramPeer {
     return "sent";
   }
 
+  /** A message found no room and was dropped, as the caller wished. */
+  countDropped(): void {
+    this.traffic.messagesDropped++;
+    this.traffic.sendFailures++;
+  }
+
   /** Makes a request, and repeats it until it is answered. */
   request(payload: Uint8Array, options: RequestOptions): Promise<Uint8Array> {
     const topic = options.topic === undefined ? undefined : encodeTopic(options.topic);
@@ -296,6 +313,7 @@ export class DatagramPeer {
     this.#absentAt = Infinity;
     const first = this.#state !== "active";
     this.#state = "active";
+    this.#failure = undefined;
     if (link.dialed) {
       link.probe(this.#host.options.connectTimeoutMs, now);
       link.handleTimeout(this.#wallClock(), now);
@@ -356,6 +374,7 @@ export class DatagramPeer {
     }
     this.#links = [];
     this.#state = "closed";
+    this.#answers.clear();
     this.#stopTimer();
     this.#endServed();
     this.connects.rejectAll(error);
@@ -368,6 +387,7 @@ export class DatagramPeer {
   fail(error: TransportError): void {
     if (this.#links.length > 0 || this.#state === "closed") return;
     this.#state = "failed";
+    this.#failure = error;
     this.connects.rejectAll(error);
     this.#calls.fail(error);
   }
@@ -394,8 +414,9 @@ export class DatagramPeer {
       this.#host.counters.dropped++;
     } else if (this.#pendingHandlers === 0 && this.#held.length === 0) {
       this.#deliver(message);
-    } else if (this.#held.length < MAX_HELD) {
+    } else if (this.#held.length < MAX_HELD && this.#heldBytes + payload.length <= MAX_HELD_BYTES) {
       this.#held.push(message);
+      this.#heldBytes += payload.length;
     } else {
       this.#host.counters.dropped++;
     }
@@ -415,6 +436,7 @@ export class DatagramPeer {
     while (this.#pendingHandlers === 0) {
       const message = this.#held.shift();
       if (message === undefined) return;
+      this.#heldBytes -= message.payload.length;
       this.#deliver(message);
     }
   }
@@ -492,8 +514,10 @@ export class DatagramPeer {
       answer = { kind: PACKET.error, body: encodeAnswer(id, json) };
     }
     this.#checkLength(this.#overhead() + HEADER_BYTES + answer.body.length);
-    this.#answers.settle(id, answer, now);
     this.#send(answer.kind, answer.body);
+    if (this.#state === "closed") return;
+    this.#answers.settle(id, answer, now);
+    this.#arm();
   }
 
   /** Tells the tables of answers of two processes of this name apart. */
@@ -550,7 +574,8 @@ export class DatagramPeer {
     this.#links = [];
     if (this.#incarnation !== undefined) this.#endServed();
     this.#incarnation = incarnation;
-    this.#answers = new Answers(ANSWERS);
+    this.#answers.clear();
+    this.#answers = new Answers({ ...ANSWERS, budget: this.#host.answerBudget });
     this.#table++;
   }
 
@@ -574,6 +599,7 @@ export class DatagramPeer {
     for (const served of [...this.#running.values()]) {
       if (now >= served.dueAt) served.cancel("deadline");
     }
+    this.#answers.handleTimeout(now);
     if (now >= this.#absentAt) {
       this.#absentAt = Infinity;
       this.#host.onAbsent(this);
@@ -594,7 +620,7 @@ export class DatagramPeer {
 
   #arm(): void {
     if (this.#state === "closed") return;
-    let at = Math.min(this.#calls.nextTimeout, this.#absentAt);
+    let at = Math.min(this.#calls.nextTimeout, this.#absentAt, this.#answers.nextTimeout);
     for (const link of this.#links) at = Math.min(at, link.nextTimeout);
     for (const { dueAt } of this.#running.values()) at = Math.min(at, dueAt);
     if (at >= this.#timerAt) return;

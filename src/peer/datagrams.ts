@@ -172,6 +172,11 @@ export class Datagrams {
     return this.#peers.get(nodeId);
   }
 
+  /** Where packets of a link come from. */
+  localAddress(link: DatagramLink): string {
+    return this.#sockets.get(link)?.address ?? "";
+  }
+
   /** Usable links of all peers. */
   get linkCount(): number {
     return this.#links.size;
@@ -634,6 +639,7 @@ export class Datagrams {
       randomBytes: (length) => environment.randomBytes(length),
       send: (packet, to) => this.#send(this.#sockets.get(link) ?? socket, packet, to),
     }, environment.now());
+    this.#sockets.set(link, socket);
     return link;
   }
 
@@ -648,6 +654,7 @@ export class Datagrams {
       environment: host.environment,
       handlers: host.handlers,
       counters: this.#counters,
+      answerBudget: { bytes: 0, maxBytes: host.options.maxPendingBytes },
       get inboxFull() {
         return host.inboxFull;
       },

@@ -317,6 +317,7 @@ export class PeerManager implements PeerHost, AcceptedHost {
         }),
         attach: (driver) => {
           if (this.#unsigned(driver.negotiated!)) return this.#refuseUnsigned(driver);
+          if (isOtherThan(peer, driver)) return this.#refuseOther(peer, driver);
           peer.identity = identity;
           driver.dialedAddress = address;
           this.#noteAdvertised(peer, driver);
@@ -628,7 +629,10 @@ export class PeerManager implements PeerHost, AcceptedHost {
     const { tls } = this.options;
     if (tls === undefined) return undefined;
     // Who can't show a certificate here proves its key instead.
-    if (link.info.proofNeeded && this.#demandsProof(undefined)) return undefined;
+    const { proofNeeded, peerCertificate } = link.info;
+    if (proofNeeded && peerCertificate === undefined && this.#demandsProof(undefined)) {
+      return undefined;
+    }
     // A listener that asks for no certificate has none to look at.
     if (role === "client" && !tls.requireClientAuth) return undefined;
     const wallClock = this.environment.wallClock();
@@ -712,6 +716,21 @@ export class PeerManager implements PeerHost, AcceptedHost {
     throw error;
   }
 
+  /**
+   * Several processes may listen at one address under one node id (docs/unix.md): a session is with
+   * one of them. If that one is gone without a word, the probe finds out.
+   */
+  #refuseOther(peer: Peer, driver: Driver): void {
+    const { nodeId } = peer;
+    peer.probe();
+    const text = `Cannot use another connection to ${nodeId}: another process answers there`;
+    const error = new HandshakeError(text, "TOO_MANY_CONNECTIONS", { peer: nodeId });
+    driver.channel?.drain(GOAWAY.closing, "the session is with another process");
+    driver.flush();
+    driver.close(error);
+    throw error;
+  }
+
   /** Resolves when no connection of the peer (or of any) is left, at the latest after `withinMs`. */
   #quiet(peer: Peer | undefined, withinMs: number): Promise<void> {
     const isQuiet = () =>
@@ -732,6 +751,14 @@ export class PeerManager implements PeerHost, AcceptedHost {
       this.#quietWaiters.add(check);
     });
   }
+}
+
+/** Whether a connection that we dialed leads to another process than those that there are. */
+function isOtherThan(peer: Peer, { negotiated }: Driver): boolean {
+  return peer.drivers.some((driver) =>
+    driver.active && !driver.retiring &&
+    isOther(driver.negotiated?.incarnation, negotiated?.incarnation)
+  );
 }
 
 /** Whether a hello is of another process; one that does not say which is none that we know. */

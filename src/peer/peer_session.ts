@@ -163,7 +163,7 @@ export class PeerSession {
     if (!channel.resume) return this.#joinSingle(driver, negotiated, now);
     const offer = negotiated.session!;
     let session = this.#matching(negotiated);
-    this.#checkOffer(driver, offer, session);
+    this.#checkOffer(driver, offer, session, negotiated);
     if (session === undefined) {
       this.#endCurrent(this.#endedBy(negotiated));
       session = this.#begin(negotiated, now);
@@ -272,9 +272,15 @@ export class PeerSession {
   }
 
   /** Between the two halves of a handshake, sessions may have begun or ended. */
-  #checkOffer(driver: Driver, offer: SessionOffer, session: Session | undefined): void {
+  #checkOffer(
+    driver: Driver,
+    offer: SessionOffer,
+    session: Session | undefined,
+    { incarnation }: Negotiated,
+  ): void {
     const { nodeId } = this.#host;
     const forgotten = session === undefined && offer.received.some((number) => number > 0);
+    if (forgotten && incarnation !== this.#other.incarnation) this.#renounce();
     const changed = driver.generation !== this.#generation;
     if (!forgotten && !changed) return;
     throw new HandshakeError(
@@ -282,6 +288,17 @@ export class PeerSession {
       undefined,
       { peer: nodeId, retryable: true },
     );
+  }
+
+  /**
+   * Another process of several with this node id (docs/unix.md) goes on with a session that we have
+   * left for one with its neighbour. By the next hello's generation both know that theirs is over.
+   */
+  #renounce(): void {
+    const { nodeId } = this.#host;
+    this.#generation = this.#host.nextGeneration();
+    const text = `Cannot go on with the session with ${nodeId}: another process answers for it`;
+    this.#endCurrent(new TransportError("ConnectionClosed", text, { peer: nodeId }));
   }
 
   #begin(negotiated: Negotiated, now: number): Session {

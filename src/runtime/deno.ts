@@ -21,7 +21,9 @@ export const denoRuntime: Runtime = {
     return Deno.version.deno;
   },
   connect: (address, options) => (options.tls ? connectNode : connectDeno)(address, options),
-  listen: (address, options) => (options.tls ? listenNode : listenDeno)(address, options),
+  listen: (address, options) =>
+    // `Deno.listen` ends the process where it is to share a port without `--unstable-net`.
+    (options.tls || options.reusePort ? listenNode : listenDeno)(address, options),
   readTextFile: (path) => Deno.readTextFile(path),
   fileDescriptorLimit: readDescriptorLimit,
 };

@@ -10,7 +10,7 @@ import { TransportError } from "../errors.ts";
 import type { DialOptions, Link, LinkTls } from "../transport/transport.ts";
 import { linkInfo } from "./link_info.ts";
 import { NodeLink } from "./node_link.ts";
-import { configureSocket, socketEnds } from "./node_socket.ts";
+import { configureSocket, socketEnds, socketTarget } from "./node_socket.ts";
 import { connectionFailed, handshakeFailed, isNetworkError, unusableTls } from "./socket_errors.ts";
 import type { SocketAddress } from "./sockets.ts";
 import { checkTls } from "./tls_check.ts";
@@ -57,16 +57,19 @@ export function connectNode(address: SocketAddress, options: DialOptions): Promi
 }
 
 function openSocket(
-  { host, port }: SocketAddress,
+  address: SocketAddress,
   security: LinkTls | undefined,
   action: string,
 ): net.Socket {
-  if (security === undefined) return net.connect({ host, port, allowHalfOpen: true });
+  const target = socketTarget(address);
+  if (security === undefined) return net.connect({ ...target, allowHalfOpen: true });
   try {
     checkTls(security);
     // @types/node has `allowHalfOpen` for a TLS server only; Node, Deno and Bun all honour it here.
     const half = { allowHalfOpen: true };
-    return tls.connect({ host, port, ...half, ...dialerTls(security, host) });
+    // What listens at a path is on this machine, which is the name its certificate is held against.
+    const host = address.path === undefined ? address.host : "localhost";
+    return tls.connect({ ...target, ...half, ...dialerTls(security, host, address.alpn) });
   } catch (cause) {
     throw unusableTls(action, cause);
   }
@@ -81,12 +84,13 @@ function makeLink(
   const security = options.tls;
   let peerCertificate: Uint8Array | undefined;
   if (security !== undefined) {
-    const verified = verifiedCertificate(socket as tls.TLSSocket, true, action);
+    const secure = socket as tls.TLSSocket;
+    const verified = verifiedCertificate(secure, true, action, address.alpn);
     if (verified instanceof TransportError) return verified;
     if (security.needPeerCertificate) peerCertificate = verified;
   }
   configureSocket(socket, options.keepaliveSecs);
-  const { local, remote } = socketEnds(socket, address);
+  const { local, remote } = socketEnds(socket, address, "dialer");
   const encrypted = security !== undefined;
   return new NodeLink(socket, linkInfo(address, local, remote, { encrypted, peerCertificate }));
 }

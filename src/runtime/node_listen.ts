@@ -9,7 +9,7 @@ import * as tls from "node:tls";
 import type { Link, Listener, ListenOptions } from "../transport/transport.ts";
 import { linkInfo, normalizeHost } from "./link_info.ts";
 import { NodeLink } from "./node_link.ts";
-import { configureSocket, socketEnds } from "./node_socket.ts";
+import { configureSocket, socketEnds, socketTarget } from "./node_socket.ts";
 import { connectionFailed, unusableTls } from "./socket_errors.ts";
 import type { SocketAddress } from "./sockets.ts";
 import { TlsAcceptor } from "./tls_acceptor.ts";
@@ -27,15 +27,16 @@ export async function listenNode(
     configureSocket(socket, options.keepaliveSecs);
     options.onLink(acceptedLink(socket, address, options, certificate));
   };
-  const server = makeServer(options, action);
-  const acceptor = options.tls && new TlsAcceptor(server, options, options.tls, establish);
+  const server = makeServer(address, options, action);
+  const acceptor = options.tls &&
+    new TlsAcceptor(server, options, options.tls, establish, address.alpn);
   let closed = false;
 
   // Fires before TLS is started, on all three runtimes.
   server.on("connection", (socket: net.Socket) => {
     // An error always ends in "close", which is where it is dealt with.
     socket.on("error", () => {});
-    const host = socket.remoteAddress;
+    const host = address.path === undefined ? socket.remoteAddress : address.host;
     const remoteHost = normalizeHost(host ?? "");
     const release = closed || host === undefined ? undefined : options.admit(remoteHost);
     if (release === undefined) return void socket.destroy();
@@ -44,15 +45,17 @@ export async function listenNode(
     else acceptor.begin(socket, remoteHost);
   });
 
-  await bind(server, address, action);
+  await bind(server, address, options.reusePort ?? false, action);
   // Accepting can fail later, as when the process has no descriptor left; the listener goes on.
   server.on(
     "error",
     (cause) => options.onError(connectionFailed("accept a connection", cause), ""),
   );
-  const bound = server.address() as net.AddressInfo;
+  const bound = server.address();
   return {
-    address: address.formatUrl(bound.address, bound.port),
+    address: bound === null || typeof bound === "string"
+      ? address.formatUrl(address.host, 0)
+      : address.formatUrl(bound.address, bound.port),
     close: () => {
       if (!closed) {
         closed = true;
@@ -65,7 +68,7 @@ export async function listenNode(
   };
 }
 
-function makeServer(options: ListenOptions, action: string): net.Server {
+function makeServer(address: SocketAddress, options: ListenOptions, action: string): net.Server {
   if (options.tls === undefined) return net.createServer({ allowHalfOpen: true });
   try {
     checkTls(options.tls);
@@ -74,18 +77,23 @@ function makeServer(options: ListenOptions, action: string): net.Server {
     const handshakeTimeout = options.handshakeTimeoutMs * 2;
     // Half-open only once the handshake is complete (tls_acceptor.ts): before, Node and Deno would
     // not notice a dialer that hangs up until the deadline.
-    const settings = listenerTls(options.tls);
+    const settings = listenerTls(options.tls, address.alpn);
     return tls.createServer({ ...settings, allowHalfOpen: false, handshakeTimeout });
   } catch (cause) {
     throw unusableTls(action, cause);
   }
 }
 
-function bind(server: net.Server, address: SocketAddress, action: string): Promise<void> {
+function bind(
+  server: net.Server,
+  address: SocketAddress,
+  reusePort: boolean,
+  action: string,
+): Promise<void> {
   return new Promise((resolve, reject) => {
     const onError = (cause: unknown) => reject(connectionFailed(action, cause));
     server.once("error", onError);
-    server.listen({ host: address.host, port: address.port }, () => {
+    server.listen({ ...socketTarget(address), ...(reusePort ? { reusePort } : {}) }, () => {
       server.off("error", onError);
       resolve();
     });
@@ -98,7 +106,7 @@ function acceptedLink(
   options: ListenOptions,
   peerCertificate: Uint8Array | undefined,
 ): Link {
-  const { local, remote } = socketEnds(socket, address);
+  const { local, remote } = socketEnds(socket, address, "listener");
   const encrypted = options.tls !== undefined;
   return new NodeLink(socket, linkInfo(address, local, remote, { encrypted, peerCertificate }));
 }

@@ -14,12 +14,29 @@ export function configureSocket(socket: Socket, keepaliveSecs: number | undefine
   if (keepaliveSecs !== undefined) socket.setKeepAlive(true, keepaliveSecs * 1000);
 }
 
+/** Where `node:net` connects to and listens. */
+export function socketTarget(
+  { host, port, path }: SocketAddress,
+): { host: string; port: number } | { path: string } {
+  return path === undefined ? { host, port } : { path };
+}
+
+/** Dialers of Unix sockets have no address: they are numbered instead, by each side for itself. */
+let lastDialer = 0;
+
 /** Both ends of a socket; `address` stands in for what a socket that was just lost no longer tells. */
 export function socketEnds(
   socket: Socket,
   address: SocketAddress,
+  side: "dialer" | "listener",
 ): { local: SocketEnd; remote: SocketEnd } {
-  const { host, port } = address;
+  const { host, port, path } = address;
+  if (path !== undefined) {
+    const [dialer, listener] = [{ host, port: ++lastDialer }, { host, port: 0 }];
+    return side === "dialer"
+      ? { local: dialer, remote: listener }
+      : { local: listener, remote: dialer };
+  }
   return {
     local: { host: socket.localAddress ?? host, port: socket.localPort ?? port },
     remote: { host: socket.remoteAddress ?? host, port: socket.remotePort ?? port },

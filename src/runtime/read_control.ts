@@ -15,7 +15,7 @@ export interface ReadControl {
 }
 
 /** The part of a socket's handle on Deno that is used here. It is not documented. */
-interface DenoTcpHandle {
+interface DenoHandle {
   readStop(): void;
   readStart(): void;
 }
@@ -29,25 +29,34 @@ export function readControlOf(socket: Socket): ReadControl {
 /**
  * On Deno (2.9.6) `pause` of a TLS socket stops nothing: Deno goes on reading and gathers the
  * plaintext without limit, and an end that arrives meanwhile is lost for good. The TCP handle
- * underneath stops as it should. Where there is none, nothing stops, and the link's limit of what it
- * holds is what keeps memory bounded.
+ * underneath stops as it should. Nor does `pause` stop a plain Unix socket; its own handle does. Where
+ * there is neither, `pause` is what there is, and the link's limit of what it holds is what keeps
+ * memory bounded.
  */
 function denoReadControl(socket: Socket): ReadControl {
   return {
-    stop: () => denoTcpHandle(socket)?.readStop(),
-    start: () => denoTcpHandle(socket)?.readStart(),
+    stop: () => {
+      const handle = denoHandle(socket);
+      if (handle === undefined) socket.pause();
+      else handle.readStop();
+    },
+    start: () => {
+      const handle = denoHandle(socket);
+      if (handle === undefined) socket.resume();
+      else handle.readStart();
+    },
   };
 }
 
 /** Looked up each time: it is gone once the socket is closed. */
-function denoTcpHandle(socket: Socket): DenoTcpHandle | undefined {
-  const tlsHandle: unknown = Reflect.get(socket, "_handle");
-  if (typeof tlsHandle !== "object" || tlsHandle === null) return undefined;
-  const handle: unknown = Reflect.get(tlsHandle, "_nativeTcpHandle");
-  return isDenoTcpHandle(handle) ? handle : undefined;
+function denoHandle(socket: Socket): DenoHandle | undefined {
+  const handle: unknown = Reflect.get(socket, "_handle");
+  if (typeof handle !== "object" || handle === null) return undefined;
+  const own = "encrypted" in socket ? Reflect.get(handle, "_nativeTcpHandle") : handle;
+  return isDenoHandle(own) ? own : undefined;
 }
 
-function isDenoTcpHandle(value: unknown): value is DenoTcpHandle {
+function isDenoHandle(value: unknown): value is DenoHandle {
   return typeof value === "object" && value !== null &&
     "readStop" in value && typeof value.readStop === "function" &&
     "readStart" in value && typeof value.readStart === "function";

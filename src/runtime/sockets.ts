@@ -6,7 +6,7 @@
 
 import type { DialOptions, Link, Listener, ListenOptions } from "../transport/transport.ts";
 
-/** The host and port of one side, and how its URL is written. */
+/** The host and port of one side, or the path of a Unix socket, and how its URL is written. */
 export interface SocketAddress {
   /** The scheme that links and listeners name as their protocol. */
   readonly scheme: string;
@@ -14,6 +14,10 @@ export interface SocketAddress {
   readonly host: string;
   /** 0 to 65535; 0 asks a listener for a free port. */
   readonly port: number;
+  /** Of a Unix socket; a leading NUL makes its name an abstract one. `host` then only labels it. */
+  readonly path?: string;
+  /** The application protocol that TLS announces; by default our own. */
+  readonly alpn?: string;
   /** Writes the URL of a host and port in this scheme. */
   formatUrl(host: string, port: number): string;
 }

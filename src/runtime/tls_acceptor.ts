@@ -22,6 +22,7 @@ interface Handshake {
 export class TlsAcceptor {
   readonly #options: ListenOptions;
   readonly #tls: LinkTls;
+  readonly #alpn: string | undefined;
   readonly #establish: (socket: Socket, certificate: Uint8Array | undefined) => void;
   /** By the raw socket. Who takes a handshake out of here is the one who reports it. */
   readonly #handshakes = new Map<Socket, Handshake>();
@@ -32,9 +33,11 @@ export class TlsAcceptor {
     options: ListenOptions,
     tls: LinkTls,
     establish: (socket: Socket, certificate: Uint8Array | undefined) => void,
+    alpn?: string,
   ) {
     this.#options = options;
     this.#tls = tls;
+    this.#alpn = alpn;
     this.#establish = establish;
     server.on("secureConnection", (socket: TLSSocket) => this.#onSecure(socket));
     server.on("tlsClientError", (error: Error, socket: TLSSocket) => this.#onError(error, socket));
@@ -71,7 +74,9 @@ export class TlsAcceptor {
     const raw = this.#rawOf(socket);
     const handshake = raw && this.#handshakes.get(raw);
     if (raw === undefined || handshake === undefined) return void socket.destroy();
-    const result = verifiedCertificate(socket, this.#tls.requireClientAuth, handshake.action);
+    const { requireClientAuth } = this.#tls;
+    const { action } = handshake;
+    const result = verifiedCertificate(socket, requireClientAuth, action, this.#alpn);
     if (result instanceof TransportError) {
       this.#report(raw, result);
       return void socket.destroy();

@@ -19,9 +19,13 @@ const TLS_VERSION = "TLSv1.3";
 const NO_TICKET: number = constants.SSL_OP_NO_TICKET ?? 1 << 14;
 
 /** The dialer's side. Every switch is given, so that no environment variable decides it. */
-export function dialerTls(tls: LinkTls, host: string): ConnectionOptions {
+export function dialerTls(
+  tls: LinkTls,
+  host: string,
+  alpn: string = ALPN_PROTOCOL,
+): ConnectionOptions {
   return {
-    ...commonTls(tls),
+    ...commonTls(tls, alpn),
     // RFC 6066, section 3: no IP literals, no trailing dot. Without it the address itself is what
     // the certificate is held against.
     ...(isIP(host) === 0 ? { servername: host.replace(/\.$/, "") } : {}),
@@ -31,9 +35,9 @@ export function dialerTls(tls: LinkTls, host: string): ConnectionOptions {
 }
 
 /** The listener's side. */
-export function listenerTls(tls: LinkTls): TlsOptions {
+export function listenerTls(tls: LinkTls, alpn: string = ALPN_PROTOCOL): TlsOptions {
   return {
-    ...commonTls(tls),
+    ...commonTls(tls, alpn),
     requestCert: tls.requireClientAuth,
     // A resumed session would skip the client's certificate.
     secureOptions: NO_TICKET,
@@ -52,11 +56,12 @@ export function verifiedCertificate(
   socket: TLSSocket,
   verified: boolean,
   action: string,
+  alpn: string = ALPN_PROTOCOL,
 ): Uint8Array | undefined | TransportError {
   const version = socket.getProtocol();
   if (version !== TLS_VERSION) return handshakeRefused(action, `TLS version ${version}`);
   const protocol = socket.alpnProtocol;
-  if (protocol && protocol !== ALPN_PROTOCOL) {
+  if (protocol && protocol !== alpn) {
     return handshakeRefused(action, "TLS agreed on another application protocol");
   }
   if (!verified) return undefined;
@@ -73,7 +78,7 @@ export function verifiedCertificate(
 
 type CommonTls = SecureContextOptions & Pick<TlsOptions, "rejectUnauthorized" | "ALPNProtocols">;
 
-function commonTls(tls: LinkTls): CommonTls {
+function commonTls(tls: LinkTls, alpn: string): CommonTls {
   return {
     ...(tls.cert === undefined ? {} : { cert: tls.cert }),
     ...(tls.key === undefined ? {} : { key: tls.key }),
@@ -81,6 +86,6 @@ function commonTls(tls: LinkTls): CommonTls {
     rejectUnauthorized: true,
     minVersion: TLS_VERSION,
     maxVersion: TLS_VERSION,
-    ALPNProtocols: [ALPN_PROTOCOL],
+    ALPNProtocols: [alpn],
   };
 }

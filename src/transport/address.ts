@@ -84,7 +84,7 @@ export function readAddress(value: unknown): Address | string {
   }
   if (value.length > MAX_ADDRESS_CHARS) return "is too long for an address";
   // Not quoted: what stands before the @ may be a password.
-  if (value.includes("@")) return "must not contain user info";
+  if (value.includes("@") && !/^unix:/i.test(value)) return "must not contain user info";
   const result = splitAddress(value);
   return typeof result === "string" ? `${result}, got ${showValue(value)}` : result;
 }

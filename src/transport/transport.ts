@@ -23,8 +23,9 @@ export interface LinkInfo {
   /** DER bytes of the certificate the other side proved to own, verified against the CA; undefined where it showed none. */
   readonly peerCertificate: Uint8Array | undefined;
   /**
-   * Whether the certificate of the other side can't be asked for or seen here, so that a node must
-   * prove its key where it would show its certificate elsewhere (docs/protocol.md, section 6).
+   * Whether one of the two sides may not see the other's certificate, so that a node that has a key
+   * proves it. Where `peerCertificate` is undefined too, the other side's proof takes its place
+   * (docs/protocol.md, section 6).
    */
   readonly proofNeeded?: boolean;
   /**

@@ -170,6 +170,10 @@ export const validOptions: fc.Arbitrary<EndpointOptions> = fc.record({
     normal: bandwidth,
     bulk: bandwidth,
   }, { requiredKeys: [] }),
+  datagrams: fc.record({
+    maxBytes: fc.integer({ min: 512, max: 65_507 }),
+    warnAbove: fc.integer({ min: 0, max: 65_507 }),
+  }, { requiredKeys: [] }),
   advertise: fc.array(address(1), { maxLength: 16 }),
   useAdvertised: fc.constantFrom("verified", "always", "never"),
   checksum: fc.constantFrom("auto", "always", "never"),

@@ -505,6 +505,10 @@ max_conns = 1000
 max_idle = 100
 
 [bandwidth]
+[datagrams]
+max_bytes = 65507
+warn_above = 1200
+
 [routes]
 `,
     );

@@ -4,7 +4,7 @@
  */
 
 import type { LaneName } from "./api.ts";
-import { seededRandom } from "../support/memory_network.ts";
+import { seededRandom } from "../../src/testing/random.ts";
 
 /** A message says who sent it, in which lane, as which number; a smaller one is known by its place. */
 export const HEADER_BYTES = 12;

@@ -3,11 +3,28 @@
 import type { EndpointOptions, PoolOptions } from "../../mod.ts";
 import type { LaneName, ProtocolVersion, SessionOptions } from "./api.ts";
 import { HEADER_BYTES } from "./ledger.ts";
-import type { NetworkPlan } from "./network.ts";
 import { Random } from "./random.ts";
 
 /** Bytes of messages in one run, about: what keeps a run short. */
 const BYTES_PER_RUN = 700_000;
+
+/** How the network behaves while nothing is broken. */
+export interface NetworkPlan {
+  /** What bytes take at least on any link. */
+  readonly latencyMs: number;
+  /** What a link may take longer than another. */
+  readonly spreadMs: number;
+  /** What a segment may take longer than the one before. */
+  readonly jitterMs: number;
+  /** Bytes that a direction of a link holds between the two processes. */
+  readonly socketBytes: number;
+  /** Bytes in the process above which `write` says stop. */
+  readonly highWater: number;
+  /** Whether bytes count as sent once the socket has them; else once the other side has read them. */
+  readonly swallows: boolean;
+  /** What links say of themselves. */
+  readonly encrypted: boolean;
+}
 
 /** How an application takes its messages. */
 export type ReaderKind = "handler" | "slow handler" | "receive" | "iterate" | "poll";

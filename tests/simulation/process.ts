@@ -1,22 +1,18 @@
 /** A simulated process: an endpoint, what its application does with it, and its death. */
 
 import type { Endpoint, Message } from "../../mod.ts";
-import type { Environment } from "../../src/runtime/environment.ts";
-import type { VirtualEnvironment } from "../support/memory_network.ts";
+import type { SimulatedHost, SimulatedNetwork, Trace } from "../../testing.ts";
 import { laneOf, newEndpoint, send, topicOf, trySend } from "./api.ts";
-import type { EventLog } from "./event_log.ts";
 import { type Entry, HEADER_BYTES, type Ledger, type ProcessId, type Stream } from "./ledger.ts";
-import type { LinkOwner, SimulatedNetwork } from "./network.ts";
 import { drawSize, type NodePlan, type Plan, type ReaderKind } from "./plan.ts";
 import { Random } from "./random.ts";
 
 /** What all processes of a run share. */
 export interface World {
   readonly plan: Plan;
-  readonly environment: VirtualEnvironment;
   readonly network: SimulatedNetwork;
   readonly ledger: Ledger;
-  readonly log: EventLog;
+  readonly log: Trace;
   /** Something went wrong that is no message. */
   complain(text: string): void;
 }
@@ -29,89 +25,35 @@ export function nodeName(node: number): string {
   return `n${node}`;
 }
 
-/** Time for one process: its timers go with it. */
-class ProcessEnvironment implements Environment {
-  alive = true;
-  readonly #shared: VirtualEnvironment;
-  readonly #random: Random;
-  readonly #cancels = new Set<() => void>();
-
-  constructor(shared: VirtualEnvironment, random: Random) {
-    this.#shared = shared;
-    this.#random = random;
-  }
-
-  get pendingTimers(): number {
-    return this.#cancels.size;
-  }
-
-  wallClock(): number {
-    return this.#shared.wallClock();
-  }
-
-  now(): number {
-    return this.#shared.now();
-  }
-
-  setTimer(delayMs: number, callback: () => void): () => void {
-    const cancelShared = this.#shared.setTimer(delayMs, () => {
-      this.#cancels.delete(cancel);
-      callback();
-    });
-    const cancel = () => {
-      if (this.#cancels.delete(cancel)) cancelShared();
-    };
-    // What a dead process sets in its last turn never fires.
-    if (this.alive) this.#cancels.add(cancel);
-    else cancelShared();
-    return cancel;
-  }
-
-  die(): void {
-    this.alive = false;
-    for (const cancel of [...this.#cancels]) cancel();
-  }
-
-  random(): number {
-    return this.#random.next();
-  }
-
-  randomBytes(length: number): Uint8Array {
-    return Uint8Array.from({ length }, () => Math.floor(this.#random.next() * 256));
-  }
-}
-
 /** One start of a node. */
 export class Process {
   readonly id: ProcessId;
   readonly endpoint: Endpoint;
   readonly #world: World;
   readonly #plan: NodePlan;
-  readonly #environment: ProcessEnvironment;
+  readonly #host: SimulatedHost;
+  #alive = true;
   /** Decides what the application does on its own. */
   readonly #random: Random;
   /** Nothing is slow any more. */
   #hurried = false;
   #stopReader: (() => void) | undefined;
   #closing = false;
-  readonly #owner: LinkOwner;
 
   constructor(world: World, node: number, start: number) {
-    const { plan, environment, network } = world;
+    const { plan, network } = world;
     this.#world = world;
     this.id = { node, start };
     this.#plan = plan.nodes[node]!;
-    const host = network.host(nodeName(node));
-    this.#owner = { host, links: new Set(), alive: () => this.alive };
+    this.#host = network.host(nodeName(node));
+    if (start > 0) this.#host.restart();
     this.#random = new Random(plan.seed, 1_000 + node * 100 + start);
-    const own = new Random(plan.seed, 5_000 + node * 100 + start);
-    this.#environment = new ProcessEnvironment(environment, own);
     this.endpoint = newEndpoint(plan.version, {
       nodeId: nodeName(node),
-      listen: host.address,
+      listen: this.#host.address,
       security: "legacy",
-      environment: this.#environment,
-      transports: [network.transport(this.#owner)],
+      environment: this.#host.environment,
+      transports: [this.#host.transport],
       peers: this.#plan.dials.map((peer) => ({
         nodeId: nodeName(peer),
         address: network.host(nodeName(peer)).address,
@@ -123,12 +65,7 @@ export class Process {
 
   /** Whether it runs. */
   get alive(): boolean {
-    return this.#environment.alive;
-  }
-
-  /** Timers it has set. */
-  get pendingTimers(): number {
-    return this.#environment.pendingTimers;
+    return this.#alive;
   }
 
   async start(): Promise<void> {
@@ -138,8 +75,8 @@ export class Process {
 
   /** Dies as with kill -9, or with its whole host. What had been acknowledged was received. */
   kill(silent: boolean): void {
-    this.#environment.die();
-    this.#world.network.kill(this.#owner, silent);
+    this.#alive = false;
+    this.#host.crash({ silent });
     this.#takeRest();
   }
 
@@ -149,11 +86,11 @@ export class Process {
     await this.endpoint.close({ drainMs });
     this.#stopReader?.();
     // A link that was closed tells its owner in the next turn, and so does a reader that was stopped.
-    await new Promise<void>((resolve) => void this.#world.environment.setTimer(1, resolve));
+    await new Promise<void>((resolve) => void this.#world.network.after(1, resolve));
     this.#takeRest();
-    if (this.pendingTimers > 0) this.#complain(`closed with ${this.pendingTimers} timers left`);
-    const open = [...this.#owner.links].filter((link) => !link.gone).map((link) => link.id);
-    if (open.length > 0) this.#complain(`closed, and its links ${open.join(", ")} are open`);
+    const { pendingTimers, connections } = this.#host;
+    if (pendingTimers > 0) this.#complain(`closed with ${pendingTimers} timers left`);
+    if (connections > 0) this.#complain(`closed, and ${connections} of its links are open`);
   }
 
   #takeRest(): void {
@@ -193,10 +130,10 @@ export class Process {
     const connect = () => {
       if (!this.alive || this.#closing) return;
       this.endpoint.connect({ nodeId, address }).catch(() => {
-        this.#world.environment.setTimer(100, connect);
+        this.#world.network.after(100, connect);
       });
     };
-    this.#world.environment.setTimer(backMs, connect);
+    this.#world.network.after(backMs, connect);
   }
 
   /** Flushes, and holds the endpoint to what that means. */
@@ -206,7 +143,7 @@ export class Process {
     if (this.endpoint.peer(nodeId)?.version !== 3) return;
     const entries = ledger.pending(this.id, to);
     const taken = HANDLERS.includes(plan.nodes[to]!.reader);
-    this.#world.log.add("flush", this.id.node, this.id.start, to, entries.length);
+    this.#world.log.record("flush", this.id.node, this.id.start, to, entries.length);
     this.endpoint.flush(nodeId).then(() => {
       if (this.alive) ledger.flush(entries, taken);
     }, () => {});
@@ -253,7 +190,7 @@ export class Process {
   }
 
   #sendWaiting(stream: Stream, size: number, topic: string | undefined, r: Random): void {
-    const { ledger, plan: { traffic }, environment } = this.#world;
+    const { ledger, plan: { traffic }, network } = this.#world;
     const atMostOnce = r.chance(traffic.atMostOnce);
     const aborts = r.chance(traffic.abort);
     // "drop-oldest" goes before those who wait: who wants the order of calls has only one of them.
@@ -271,7 +208,7 @@ export class Process {
       this.#log("accepted", stream, number);
     }, (error) => this.#refused(entry, stream, number, error));
     this.#log("send waiting", stream, size);
-    if (aborts) environment.setTimer(r.between(0, 50), () => abort.abort(new Error("aborted")));
+    if (aborts) network.after(r.between(0, 50), () => abort.abort(new Error("aborted")));
   }
 
   #send(stream: Stream, payload: Uint8Array, how: {
@@ -366,7 +303,7 @@ export class Process {
         if (message === undefined) break;
         this.#take(message);
       }
-      this.#world.environment.setTimer(this.#random.between(1, this.#plan.pauseMs), poll);
+      this.#world.network.after(this.#random.between(1, this.#plan.pauseMs), poll);
     };
     poll();
   }
@@ -384,7 +321,7 @@ export class Process {
   #pause(): Promise<void> | undefined {
     if (this.#hurried || !this.#random.chance(this.#plan.pauseRate)) return undefined;
     const ms = this.#random.between(1, this.#plan.pauseMs);
-    return new Promise((resolve) => this.#world.environment.setTimer(ms, resolve));
+    return new Promise((resolve) => this.#world.network.after(ms, resolve));
   }
 
   // --- events ---
@@ -398,20 +335,27 @@ export class Process {
       const lane = laneOf(detail);
       const arrival = { payload: detail.payload, lane, topic: topicOf(detail) };
       ledger.report(this.id, to, arrival, detail.fate, detail.error.code === "Backpressure");
-      log.add("undelivered", this.id.node, this.id.start, to, detail.payload.length, detail.fate);
+      log.record(
+        "undelivered",
+        this.id.node,
+        this.id.start,
+        to,
+        detail.payload.length,
+        detail.fate,
+      );
     });
     endpoint.addEventListener("peerup", ({ detail }) => {
-      log.add("up", this.id.node, this.id.start, Number(detail.nodeId.slice(1)));
+      log.record("up", this.id.node, this.id.start, Number(detail.nodeId.slice(1)));
       const version = endpoint.peer(detail.nodeId)?.version;
       if (version !== plan.version) this.#world.complain(`version ${version} was negotiated`);
     });
     endpoint.addEventListener("peerdown", ({ detail }) => {
-      log.add("down", this.id.node, this.id.start, Number(detail.nodeId.slice(1)));
+      log.record("down", this.id.node, this.id.start, Number(detail.nodeId.slice(1)));
     });
     endpoint.addEventListener("warning", ({ detail }) => {
       if (detail.error === undefined) return;
       const { message } = detail.error;
-      log.add("warning", this.id.node, message);
+      log.record("warning", this.id.node, message);
       // Errors of the library read "Cannot …: …"; others come from where nobody expected any.
       if (!/^Cannot .*: /.test(message)) this.#complain(`met an unexpected error, ${message}`);
     });
@@ -422,7 +366,7 @@ export class Process {
   }
 
   #log(what: string, { from, to, lane }: Stream, ...more: number[]): void {
-    this.#world.log.add(what, this.id.node, this.id.start, from.node, to, lane, ...more);
+    this.#world.log.record(what, this.id.node, this.id.start, from.node, to, lane, ...more);
   }
 }
 

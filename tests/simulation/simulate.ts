@@ -3,12 +3,10 @@
  * that says whether every promise was kept.
  */
 
-import { setImmediate } from "node:timers";
-import { VirtualEnvironment } from "../support/memory_network.ts";
+import { promisesSettled } from "../../src/testing/virtual_time.ts";
+import { type ConnectionEnd, SimulatedNetwork, type Trace } from "../../testing.ts";
 import { NEWEST, type ProtocolVersion } from "./api.ts";
-import { EventLog } from "./event_log.ts";
 import { Ledger, type ProcessId, type Promises } from "./ledger.ts";
-import { type SimulatedLink, SimulatedNetwork } from "./network.ts";
 import { Budget, drawPlan, type NodePlan, type Plan, quiet } from "./plan.ts";
 import { nodeName, Process, type World } from "./process.ts";
 import { Random } from "./random.ts";
@@ -59,9 +57,22 @@ export async function simulate(
   throw new Error(`seed ${seed}:\n  ${violations.join("\n  ")}\nreplay: ${command}`);
 }
 
-/** All promise callbacks have run. */
-function settled(): Promise<void> {
-  return new Promise((resolve) => void setImmediate(resolve));
+function networkOf(
+  { seed, network }: Plan,
+  onEvent: ((line: string) => void) | undefined,
+): SimulatedNetwork {
+  const { latencyMs, spreadMs, jitterMs, socketBytes, encrypted } = network;
+  return new SimulatedNetwork({
+    seed,
+    latencyMs: [latencyMs, latencyMs + spreadMs],
+    jitterMs,
+    fragmentation: 0.4,
+    socketBytes,
+    highWaterBytes: network.highWater,
+    bufferedUntilRead: !network.swallows,
+    encrypted,
+    ...(onEvent === undefined ? {} : { onEvent }),
+  });
 }
 
 /** A node: the process it runs now, and when the next one starts. */
@@ -76,10 +87,9 @@ interface Place {
 
 class Run implements World {
   readonly plan: Plan;
-  readonly environment: VirtualEnvironment;
   readonly network: SimulatedNetwork;
   readonly ledger: Ledger;
-  readonly log: EventLog;
+  readonly log: Trace;
   readonly #random: Random;
   readonly #places: Place[] = [];
   readonly #died = new Set<string>();
@@ -99,14 +109,8 @@ class Run implements World {
     const plan = drawPlan(seed, version);
     this.plan = plan;
     this.ledger = new Ledger(promisesOf(plan));
-    this.environment = new VirtualEnvironment(seed, settled);
-    this.log = new EventLog(() => this.environment.now(), write);
-    this.network = new SimulatedNetwork(
-      this.environment,
-      plan.network,
-      new Random(seed, 2),
-      (what, link, bytes) => this.log.add(what, link, bytes),
-    );
+    this.network = networkOf(plan, write);
+    this.log = this.network.trace;
     this.#random = new Random(seed, 3);
     this.#flushes = new Random(seed, 7);
     write?.(JSON.stringify(plan, undefined, 1));
@@ -119,33 +123,33 @@ class Run implements World {
   get result(): SimulationResult {
     const { accepted, acked, received, reported } = this.ledger;
     return {
-      hash: this.log.hash,
+      hash: this.log.digest,
       events: this.log.count,
-      virtualMs: this.environment.now(),
+      virtualMs: this.network.now(),
       accepted,
       acked,
       received,
       reported,
-      connections: Math.floor((this.network.nextLink - 1) / 2),
+      connections: this.network.connectionsMade,
       faults: this.#faults,
     };
   }
 
   complain(text: string): void {
     if (this.#complaints.length < 20) this.#complaints.push(text);
-    this.log.add("violation", text);
+    this.log.record("violation", text);
   }
 
   async run(): Promise<string[]> {
     for (let node = 0; node < this.plan.nodes.length; node++) {
       this.#places.push({ process: undefined, starts: 0, backAt: 0, closing: false });
       await this.#startNode(node);
-      if (this.#random.chance(0.3)) await this.environment.advance(this.#random.between(0, 30));
+      if (this.#random.chance(0.3)) await this.network.run(this.#random.between(0, 30));
     }
     for (let step = 0; step < this.plan.steps; step++) {
       this.#sendBursts();
       await this.#breakThings();
-      await this.environment.advance(this.#random.between(0, this.plan.stepMs));
+      await this.network.run(this.#random.between(0, this.plan.stepMs));
       await this.#restartDue();
     }
     await this.#heal();
@@ -158,7 +162,7 @@ class Run implements World {
   async #startNode(node: number): Promise<void> {
     const place = this.#places[node]!;
     const process = new Process(this, node, place.starts++);
-    this.log.add("start", node, process.id.start);
+    this.log.record("start", node, process.id.start);
     await process.start();
     place.process = process;
     if (this.#hurried) process.hurry();
@@ -188,7 +192,7 @@ class Run implements World {
       return true;
     };
     if (happens(faults.cut)) this.#cut();
-    if (happens(faults.end)) this.#pickLink()?.endPath();
+    if (happens(faults.end)) this.#pickLink()?.endBothWays();
     if (happens(faults.stall)) this.#stall();
     if (happens(faults.corrupt)) this.#pickLink()?.corrupt();
     if (happens(faults.partition)) this.#partition();
@@ -196,8 +200,8 @@ class Run implements World {
     if (happens(faults.restart)) await this.#endProcess();
   }
 
-  #pickLink(): SimulatedLink | undefined {
-    const links = [...this.network.links];
+  #pickLink(): ConnectionEnd | undefined {
+    const links = this.network.connections();
     return links.length === 0 ? undefined : this.#random.pick(links);
   }
 
@@ -207,15 +211,14 @@ class Run implements World {
     // Both hear of it at once, or each when the news gets there.
     const ms = () => this.plan.version === 2 || r.chance(0.5) ? 0 : r.between(0, 60);
     if (link !== undefined) this.#note("cut", link.id);
-    link?.breakPath(ms(), ms());
+    link?.cut(ms(), ms());
   }
 
   #stall(): void {
     const link = this.#pickLink();
     if (link === undefined) return;
     this.#note("stall", link.id);
-    link.stalled = true;
-    if (this.#random.chance(0.4)) link.peer.stalled = true;
+    link.stall(this.#random.chance(0.4));
   }
 
   #partition(): void {
@@ -224,13 +227,12 @@ class Run implements World {
     const to = (from + r.between(1, this.#places.length - 1)) % this.#places.length;
     const both = r.chance(0.6);
     const { network } = this;
-    const [a, b] = [network.host(nodeName(from)), network.host(nodeName(to))];
+    const [a, b] = [nodeName(from), nodeName(to)];
     this.#note("partition", from, to, both ? 1 : 0);
-    network.block(a, b);
-    if (both) network.block(b, a);
-    this.environment.setTimer(r.spread(1, LONGEST_FAULT_MS), () => {
-      network.unblock(a, b);
-      if (both) network.unblock(b, a);
+    network.partitionOneWay(a, b);
+    if (both) network.partitionOneWay(b, a);
+    this.network.after(r.spread(1, LONGEST_FAULT_MS), () => {
+      network.heal(a, b);
       this.#note("heal", from, to);
     });
   }
@@ -251,7 +253,7 @@ class Run implements World {
     const place = this.#places[node]!;
     const { process } = place;
     const how = r.pick(["close", "kill", "power"] as const);
-    place.backAt = Math.max(place.backAt, this.environment.now() + r.spread(1, LONGEST_FAULT_MS));
+    place.backAt = Math.max(place.backAt, this.network.now() + r.spread(1, LONGEST_FAULT_MS));
     if (process === undefined) return;
     this.#note(how, node, process.id.start);
     place.process = undefined;
@@ -265,22 +267,21 @@ class Run implements World {
     }
     this.#died.add(nameOf(process.id));
     // It dies between two turns, not in the middle of one.
-    await settled();
+    await promisesSettled();
     process.kill(how === "power");
   }
 
   async #restartDue(): Promise<void> {
     for (const [node, place] of this.#places.entries()) {
       const due = place.process === undefined && !place.closing &&
-        place.backAt <= this.environment.now();
+        place.backAt <= this.network.now();
       if (!due) continue;
-      this.network.restore(this.network.host(nodeName(node)));
       await this.#startNode(node);
     }
   }
 
   #note(what: string, ...details: (number | string)[]): void {
-    this.log.add(what, ...details);
+    this.log.record(what, ...details);
   }
 
   // --- the end ---
@@ -289,11 +290,11 @@ class Run implements World {
   async #heal(): Promise<void> {
     this.#hurried = true;
     for (const { process } of this.#places) process?.hurry();
-    await this.environment.advance(LONGEST_FAULT_MS);
-    await this.environment.run(Promise.all(this.#ending), HEALED_MS);
+    await this.network.run(LONGEST_FAULT_MS);
+    await this.network.runUntil(Promise.all(this.#ending), { withinMs: HEALED_MS });
     await this.#restartDue();
-    await this.environment.advance(0);
-    this.log.add("healed");
+    await this.network.run(0);
+    this.log.record("healed");
   }
 
   async #deliverAll(): Promise<void> {
@@ -312,23 +313,25 @@ class Run implements World {
     const survived = (process: ProcessId) => !this.#died.has(nameOf(process));
     const done = () =>
       flushes.every((flush) => flush.done) && (!exact || this.ledger.missing(survived) === 0);
-    const end = this.environment.now() + HEALED_MS;
-    await this.environment.until(() => done() || this.environment.now() >= end, HEALED_MS + 1);
+    const end = this.network.now() + HEALED_MS;
+    await this.network.runUntil(() => done() || this.network.now() >= end, {
+      withinMs: HEALED_MS + 1,
+    });
     const open = flushes.filter((flush) => !flush.done).map((flush) => flush.name);
     if (open.length > 0) this.complain(`flush does not end: ${open.join(", ")}`);
-    await this.environment.advance(LATE_MS);
-    this.log.add("delivered");
+    await this.network.run(LATE_MS);
+    this.log.record("delivered");
   }
 
   async #closeAll(): Promise<void> {
     const closes = this.#places.map(({ process }) => process!.close(this.#random.pick([0, 200])));
-    await this.environment.run(Promise.all(closes));
-    await this.environment.advance(LONGEST_FAULT_MS);
-    const left = [...this.network.links].map((link) => link.id);
-    const timers = this.environment.pendingTimers;
+    await this.network.runUntil(Promise.all(closes));
+    await this.network.run(LONGEST_FAULT_MS);
+    const left = this.network.connections().map((link) => link.id);
+    const timers = this.network.pendingTimers;
     if (timers > 0) this.complain(`${timers} timers are left`);
     if (left.length > 0) this.complain(`links are left: ${left.join(", ")}`);
-    this.log.add("closed");
+    this.log.record("closed");
   }
 }
 

@@ -4,6 +4,8 @@
 
 import { TransportError } from "../../src/errors.ts";
 import type { Environment } from "../../src/runtime/environment.ts";
+import { seededRandom } from "../../src/testing/random.ts";
+import { VirtualTime } from "../../src/testing/virtual_time.ts";
 import type {
   DialOptions,
   Link,
@@ -14,170 +16,30 @@ import type {
   Transport,
 } from "../../src/transport/transport.ts";
 
-interface Timer {
-  readonly at: number;
-  readonly order: number;
-  callback: (() => void) | undefined;
-}
-
-/** Timers by their time, and by the order of setting where that is equal: a binary heap. */
-class TimerQueue {
-  readonly #heap: Timer[] = [];
-
-  push(timer: Timer): void {
-    const heap = this.#heap;
-    let i = heap.push(timer) - 1;
-    while (i > 0) {
-      const parent = (i - 1) >> 1;
-      if (!before(timer, heap[parent]!)) break;
-      heap[i] = heap[parent]!;
-      i = parent;
-    }
-    heap[i] = timer;
-  }
-
-  /** The first timer that is not cancelled; it stays in the queue. */
-  peek(): Timer | undefined {
-    while (this.#heap.length > 0 && this.#heap[0]!.callback === undefined) this.pop();
-    return this.#heap[0];
-  }
-
-  pop(): void {
-    const heap = this.#heap;
-    const last = heap.pop();
-    if (last === undefined || heap.length === 0) return;
-    let i = 0;
-    while (true) {
-      let child = 2 * i + 1;
-      if (child >= heap.length) break;
-      if (child + 1 < heap.length && before(heap[child + 1]!, heap[child]!)) child++;
-      if (!before(heap[child]!, last)) break;
-      heap[i] = heap[child]!;
-      i = child;
-    }
-    heap[i] = last;
-  }
-}
-
-function before(a: Timer, b: Timer): boolean {
-  return a.at < b.at || (a.at === b.at && a.order < b.order);
-}
-
-/** So many timers at one instant are a loop that never ends. */
-const MAX_TIMERS_AT_ONCE = 200_000;
-
-/** A stream of numbers in [0, 1) that a seed decides: mulberry32. */
-export function seededRandom(seed: number): () => number {
-  let state = seed | 0;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
-}
+export { seededRandom };
 
 /** Virtual clock, timers and seeded randomness. */
-export class VirtualEnvironment implements Environment {
+export class VirtualEnvironment extends VirtualTime implements Environment {
   /** A number in [0, 1). */
   readonly random: () => number;
-  #now = 1_000;
-  #order = 0;
-  #pending = 0;
-  #firedNow = 0;
-  readonly #timers = new TimerQueue();
-  readonly #settle: () => Promise<void>;
 
-  /** `settled` resolves when no promise callback is due any more. */
-  constructor(seed = 1, settled: () => Promise<void> = settle) {
+  constructor(seed = 1) {
+    super(1_000);
     this.random = seededRandom(seed);
-    this.#settle = settled;
   }
 
   wallClock(): number {
-    return 1_700_000_000_000 + this.#now;
-  }
-
-  now(): number {
-    return this.#now;
-  }
-
-  setTimer(delayMs: number, callback: () => void): () => void {
-    const at = this.#now + Math.max(0, delayMs);
-    const timer: Timer = { at, order: this.#order++, callback };
-    this.#timers.push(timer);
-    this.#pending++;
-    return () => {
-      if (timer.callback === undefined) return;
-      timer.callback = undefined;
-      this.#pending--;
-    };
+    return 1_700_000_000_000 + this.now();
   }
 
   randomBytes(length: number): Uint8Array {
     return Uint8Array.from({ length }, () => Math.floor(this.random() * 256));
   }
 
-  /** Timers that are set and not cancelled. */
-  get pendingTimers(): number {
-    return this.#pending;
-  }
-
-  /** Lets `ms` milliseconds pass, running timers in order and promises between them. */
-  async advance(ms: number): Promise<void> {
-    const end = this.#now + ms;
-    await this.#settle();
-    while (this.#fireNext(end)) await this.#settle();
-    this.#now = end;
-    await this.#settle();
-  }
-
-  /** Advances in small steps until `done`, at most `limitMs`. */
-  async until(done: () => boolean, limitMs = 120_000): Promise<void> {
-    const end = this.#now + limitMs;
-    await this.#settle();
-    while (!done()) {
-      if (this.#now >= end) throw new Error(`not done within ${limitMs} virtual ms`);
-      // To the end of the next millisecond in which something happens.
-      const next = this.#timers.peek()?.at ?? end;
-      const steps = Math.max(1, Math.ceil(next - this.#now));
-      await this.advance(Math.min(steps, end - this.#now));
-    }
-  }
-
   /** Awaits a promise while time passes. */
-  async run<T>(promise: Promise<T>, limitMs = 120_000): Promise<T> {
-    let finished = false;
-    const done = () => {
-      finished = true;
-    };
-    promise.then(done, done);
-    await this.until(() => finished, limitMs);
-    return await promise;
+  run<T>(promise: Promise<T>, limitMs?: number): Promise<T> {
+    return this.complete(promise, limitMs);
   }
-
-  /** Runs the next timer that is due by `end`; false where there is none. */
-  #fireNext(end: number): boolean {
-    const timer = this.#timers.peek();
-    if (timer === undefined || timer.at > end) return false;
-    this.#timers.pop();
-    const callback = timer.callback!;
-    timer.callback = undefined;
-    this.#pending--;
-    if (timer.at > this.#now) {
-      this.#now = timer.at;
-      this.#firedNow = 0;
-    } else if (++this.#firedNow > MAX_TIMERS_AT_ONCE) {
-      throw new Error(`time stands still at ${this.#now}: timers without delay follow each other`);
-    }
-    callback();
-    return true;
-  }
-}
-
-/** Runs the promise callbacks that are due, without any clock. */
-export async function settle(): Promise<void> {
-  for (let i = 0; i < 60; i++) await Promise.resolve();
 }
 
 /** One side of a link in memory. */

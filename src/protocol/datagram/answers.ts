@@ -34,6 +34,16 @@ export interface AnswersOptions {
   readonly maxBytes: number;
   /** How long an answer is kept, milliseconds. */
   readonly maxAgeMs: number;
+  /** What the tables of all peers have together. */
+  readonly budget: AnswerBudget;
+}
+
+/** Bytes of answers that several tables share. */
+export interface AnswerBudget {
+  /** Bytes that are kept now. */
+  bytes: number;
+  /** The most. */
+  readonly maxBytes: number;
 }
 
 interface Entry {
@@ -68,9 +78,15 @@ export class Answers {
     return this.#bytes;
   }
 
+  /** When there is something to forget; Infinity where there is nothing. */
+  get nextTimeout(): number {
+    for (const { at } of this.#answered.values()) return at + this.#options.maxAgeMs;
+    return Infinity;
+  }
+
   /** Takes a request in, by its number. */
   admit(id: number, now: number): Admission {
-    this.#forgetOld(now);
+    this.handleTimeout(now);
     if (this.#running.has(id)) return "ignore";
     const entry = this.#answered.get(id);
     if (entry !== undefined) return entry.answer ?? "ignore";
@@ -83,12 +99,21 @@ export class Answers {
   settle(id: number, answer: Answer | undefined, now: number): void {
     if (!this.#running.delete(id)) return;
     this.#answered.set(id, { answer, at: now });
-    this.#bytes += answer?.body.length ?? 0;
-    const { maxAnswers, maxBytes } = this.#options;
-    while (this.#answered.size > maxAnswers || this.#bytes > maxBytes) this.#forgetFirst();
+    this.#count(answer, 1);
+    const { maxAnswers, maxBytes, budget } = this.#options;
+    while (
+      this.#answered.size > maxAnswers || this.#bytes > maxBytes ||
+      this.#bytes > 0 && budget.bytes > budget.maxBytes
+    ) this.#forgetFirst();
   }
 
-  #forgetOld(now: number): void {
+  /** Forgets all answers. */
+  clear(): void {
+    while (this.#answered.size > 0) this.#forgetFirst();
+  }
+
+  /** Forgets what is old. */
+  handleTimeout(now: number): void {
     for (const { at } of this.#answered.values()) {
       if (now - at < this.#options.maxAgeMs) return;
       this.#forgetFirst();
@@ -98,8 +123,14 @@ export class Answers {
   #forgetFirst(): void {
     for (const [id, { answer }] of this.#answered) {
       this.#answered.delete(id);
-      this.#bytes -= answer?.body.length ?? 0;
+      this.#count(answer, -1);
       return;
     }
+  }
+
+  #count(answer: Answer | undefined, sign: 1 | -1): void {
+    const bytes = sign * (answer?.body.length ?? 0);
+    this.#bytes += bytes;
+    this.#options.budget.bytes += bytes;
   }
 }

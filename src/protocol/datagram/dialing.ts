@@ -37,7 +37,7 @@ export interface Dialed {
 }
 
 /** The longest time between two hellos. */
-const MAX_DELAY_MS = 1000;
+const MAX_DELAY_MS = 500;
 
 /** One attempt. It ends when `handlePacket` returns or throws; until then it repeats itself. */
 export class Dialing {

@@ -76,6 +76,8 @@ export class DatagramLink {
   #pingAt: number;
   #deadAt: number;
   #pingEveryMs: number;
+  /** Pings since the last packet came. */
+  #unanswered = 0;
   #ping: { readonly token: Uint8Array; readonly at: number } | undefined;
   #candidate:
     | { readonly address: string; readonly token: Uint8Array; readonly at: number }
@@ -112,7 +114,7 @@ export class DatagramLink {
 
   /** Whether the peer is late with a sign of life. */
   get suspect(): boolean {
-    return this.#ping !== undefined && this.#ping.at > this.receivedAt;
+    return this.#unanswered > 1;
   }
 
   /** By how many bytes a packet is longer than its body. */
@@ -160,6 +162,7 @@ export class DatagramLink {
     this.packetsReceived++;
     this.bytesReceived += packet.length;
     this.receivedAt = now;
+    this.#unanswered = 0;
     this.#pingEveryMs = this.#keepaliveMs / PINGS_PER_INTERVAL;
     this.#pingAt = now + this.#keepaliveMs;
     this.#deadAt = now + 2 * this.#keepaliveMs;
@@ -220,6 +223,7 @@ export class DatagramLink {
   ping(wallClockMs: number, now: number): void {
     const token = this.#options.randomBytes(TOKEN_BYTES);
     this.#ping = { token, at: now };
+    this.#unanswered++;
     this.send(PACKET.ping, token, wallClockMs);
   }
 }

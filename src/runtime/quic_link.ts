@@ -1,0 +1,204 @@
+/**
+ * A link over one bidirectional stream of a QUIC connection.
+ *
+ * @module
+ */
+
+import type { TransportError } from "../errors.ts";
+import type { Link, LinkEvents, LinkInfo } from "../transport/transport.ts";
+import type { QuicStream } from "./quic.ts";
+import { HIGH_WATER_BYTES } from "./sockets.ts";
+
+/** What is handed to the stream at a time. */
+const PIECE_BYTES = 64 * 1024;
+
+/** What a link needs of the connection that it is a part of. */
+export interface QuicLinkHost {
+  /** Bytes have arrived: the other side is there. */
+  onBytes(): void;
+  /** The link is gone, once. `inOrder`: both sides had finished. */
+  onGone(link: QuicLink, inOrder: boolean): void;
+  /** Why the stream broke. */
+  failure(cause: unknown): Promise<TransportError>;
+}
+
+/** Wraps a stream, and from then on owns it. */
+export class QuicLink implements Link {
+  readonly info: LinkInfo;
+  readonly #stream: QuicStream;
+  readonly #host: QuicLinkHost;
+  #events: LinkEvents | undefined;
+  #error: TransportError | undefined;
+
+  #queue: Uint8Array[] = [];
+  #bufferedBytes = 0;
+  #writing = false;
+  #ended = false;
+  #finished = false;
+
+  #reading = false;
+  #paused = false;
+  #held: Uint8Array[] = [];
+  #peerEnded = false;
+  #closed = false;
+
+  /** Makes a link of a stream that nobody else reads or writes. */
+  constructor(stream: QuicStream, info: LinkInfo, host: QuicLinkHost) {
+    this.#stream = stream;
+    this.info = info;
+    this.#host = host;
+    stream.onBroken = (cause) => this.#fail(cause);
+  }
+
+  get bufferedBytes(): number {
+    return this.#bufferedBytes;
+  }
+
+  open(events: LinkEvents): void {
+    this.#events = events;
+    queueMicrotask(() => {
+      if (this.#closed) this.#tellClose();
+      else this.#read();
+    });
+  }
+
+  write(chunk: Uint8Array): boolean {
+    if (chunk.length > 0) {
+      this.#bufferedBytes += chunk.length;
+      if (this.#ended || this.#closed) return false;
+      this.#queue.push(chunk);
+      if (!this.#writing) this.#writeQueue();
+    }
+    return this.#bufferedBytes <= HIGH_WATER_BYTES;
+  }
+
+  pause(): void {
+    this.#paused = true;
+  }
+
+  resume(): void {
+    if (!this.#paused) return;
+    this.#paused = false;
+    if (this.#events !== undefined) queueMicrotask(() => this.#read());
+  }
+
+  end(): void {
+    if (this.#ended || this.#closed) return;
+    this.#ended = true;
+    if (!this.#writing) this.#finish();
+  }
+
+  close(): void {
+    this.#shut(undefined);
+  }
+
+  /** The connection is gone. */
+  lose(error: TransportError): void {
+    this.#shut(error);
+  }
+
+  async #writeQueue(): Promise<void> {
+    this.#writing = true;
+    let waited = false;
+    try {
+      while (this.#queue.length > 0 && !this.#closed) {
+        const chunk = this.#queue[0]!;
+        const piece = chunk.length > PIECE_BYTES ? chunk.subarray(0, PIECE_BYTES) : chunk;
+        if (piece === chunk) this.#queue.shift();
+        else this.#queue[0] = chunk.subarray(PIECE_BYTES);
+        const taken = this.#stream.write(piece);
+        if (taken !== undefined) {
+          waited = true;
+          await taken;
+          if (this.#closed) break;
+        }
+        this.#bufferedBytes -= piece.length;
+        if (waited && this.#queue.length === 0) this.#events?.onDrain();
+      }
+    } catch (cause) {
+      await this.#fail(cause);
+    }
+    this.#writing = false;
+    if (this.#ended) this.#finish();
+  }
+
+  /** Sends FIN. */
+  #finish(): void {
+    if (this.#closed || this.#finished) return;
+    this.#finished = true;
+    this.#stream.end();
+    if (this.#peerEnded) this.#shut(undefined);
+  }
+
+  async #read(): Promise<void> {
+    if (this.#reading) return;
+    this.#reading = true;
+    while (this.#open) {
+      if (this.#held.length > 0) {
+        this.#deliver();
+        continue;
+      }
+      let chunks: readonly Uint8Array[] | undefined;
+      try {
+        chunks = await this.#stream.read();
+      } catch (cause) {
+        await this.#fail(cause);
+        break;
+      }
+      if (this.#closed) break;
+      if (chunks === undefined) {
+        this.#onEnd();
+        break;
+      }
+      this.#host.onBytes();
+      for (const chunk of chunks) if (chunk.length > 0) this.#held.push(chunk);
+    }
+    this.#reading = false;
+  }
+
+  get #open(): boolean {
+    return !this.#paused && !this.#closed && !this.#peerEnded;
+  }
+
+  #deliver(): void {
+    const chunks = this.#held;
+    this.#held = [];
+    for (let index = 0; index < chunks.length; index++) {
+      if (this.#paused) {
+        this.#held = chunks.slice(index);
+        return;
+      }
+      if (this.#closed) return;
+      this.#events?.onData(chunks[index]!);
+    }
+  }
+
+  #onEnd(): void {
+    this.#peerEnded = true;
+    this.#events?.onEnd();
+    if (this.#finished) this.#shut(undefined);
+  }
+
+  async #fail(cause: unknown): Promise<void> {
+    if (this.#closed) return;
+    this.#shut(await this.#host.failure(cause));
+  }
+
+  #shut(error: TransportError | undefined): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#error = error;
+    this.#queue = [];
+    this.#held = [];
+    const inOrder = this.#finished && this.#peerEnded;
+    if (!inOrder) this.#stream.reset();
+    this.#host.onGone(this, inOrder);
+    queueMicrotask(() => this.#tellClose());
+  }
+
+  #tellClose(): void {
+    const events = this.#events;
+    this.#events = undefined;
+    events?.onClose(this.#error);
+  }
+}

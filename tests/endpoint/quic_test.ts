@@ -1,0 +1,293 @@
+/** Endpoints over QUIC: who gets in in which security mode, and what its links share. */
+
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { Endpoint, type EndpointConfig, type RejectCode, TransportError } from "../../mod.ts";
+import { quicOf } from "../../src/runtime/quic_sockets.ts";
+import { detectRuntime } from "../../src/runtime/runtime.ts";
+import { TestCa } from "../support/certs.ts";
+import { bytes, text } from "../support/cluster.ts";
+import { type Keys, newKeys } from "./on_the_line.ts";
+
+const { unavailable: skip, peerAuthenticated } = quicOf(detectRuntime());
+const withoutCertificates = skip ??
+  (peerAuthenticated ? "this runtime asks for client certificates" : undefined);
+const withCertificates = skip ??
+  (peerAuthenticated ? undefined : "this runtime asks for no client certificates");
+const [A, B, STRANGER] = [newKeys(), newKeys(), newKeys()];
+const QUIC = "quic://127.0.0.1:0";
+
+function proving(own: Keys | undefined, trusted: Record<string, string | string[]>) {
+  const privateKey = own === undefined ? {} : { privateKey: own.privateKey };
+  return { identity: { ...privateKey, trustedKeys: trusted } };
+}
+
+const asA = () => proving(A, { b: B.publicKey });
+const asB = () => proving(B, { a: A.publicKey });
+
+async function strict(ca: TestCa, nodeId: string): Promise<EndpointConfig> {
+  return {
+    nodeId,
+    tls: {
+      ...await ca.issue(nodeId),
+      ca: ca.ca,
+      requireClientAuth: true,
+      nodeIdVerification: "CommonName",
+    },
+  };
+}
+
+async function permissive(ca: TestCa, nodeId: string): Promise<EndpointConfig> {
+  return { nodeId, security: "permissive", tls: { ...await ca.issue(nodeId), ca: ca.ca } };
+}
+
+interface Pair {
+  readonly a: Endpoint;
+  readonly b: Endpoint;
+  /** Codes of the warnings of "b". */
+  readonly warnings: string[];
+  connect(): Promise<void>;
+}
+
+/** "b" listens, "a" dials. */
+async function withPair(
+  dials: EndpointConfig,
+  listens: EndpointConfig,
+  test: (pair: Pair) => Promise<void>,
+): Promise<void> {
+  const a = new Endpoint(dials);
+  const b = new Endpoint({ listen: QUIC, ...listens });
+  const warnings: string[] = [];
+  b.addEventListener("warning", ({ detail }) => {
+    if (detail.error !== undefined) warnings.push(detail.error.code);
+  });
+  try {
+    await b.start();
+    await a.start();
+    await test({
+      a,
+      b,
+      warnings,
+      connect: () => a.connect({ nodeId: "b", address: b.addresses[0]! }),
+    });
+  } finally {
+    await a.close({ drainMs: 0 });
+    await b.close({ drainMs: 0 });
+  }
+}
+
+async function talk(a: Endpoint, b: Endpoint): Promise<void> {
+  await a.send("b", bytes("ahoy"), { acknowledged: true });
+  assert.equal(text((await b.receive()).payload), "ahoy");
+  await b.send("a", bytes("aye"), { acknowledged: true });
+  assert.equal(text((await a.receive()).payload), "aye");
+}
+
+async function refused(
+  pair: Pair,
+  code: string,
+  rejectCode: RejectCode | undefined,
+  warning: string,
+): Promise<void> {
+  const warned = new Promise<void>((resolve) => {
+    pair.b.addEventListener("warning", () => resolve(), { once: true });
+  });
+  await assert.rejects(pair.connect(), (error) => {
+    assert.ok(error instanceof TransportError, String(error));
+    assert.equal(error.code, code, error.message);
+    assert.equal((error as { rejectCode?: RejectCode }).rejectCode, rejectCode, error.message);
+    return true;
+  });
+  await warned;
+  assert.deepEqual(pair.warnings, [warning]);
+  assert.deepEqual([pair.a.peers(), pair.b.peers()], [[], []]);
+}
+
+describe("endpoints over QUIC", { skip }, () => {
+  it("talk in permissive mode, their connections on streams of one", async () => {
+    const ca = await TestCa.create();
+    await withPair(
+      await permissive(ca, "a"),
+      await permissive(ca, "b"),
+      async ({ a, b, connect }) => {
+        await connect();
+        await talk(a, b);
+        const up = () => a.peer("b")!.connections;
+        while (up().length < 2) await new Promise((resolve) => setTimeout(resolve, 0));
+        assert.equal(new Set(up().map(({ localAddress }) => localAddress)).size, 1);
+        assert.ok(up().every(({ protocol, encrypted }) => protocol === "quic" && encrypted));
+        await talk(a, b);
+      },
+    );
+  });
+
+  it("carry large messages, requests and streams", async () => {
+    const ca = await TestCa.create();
+    await withPair(
+      await permissive(ca, "a"),
+      await permissive(ca, "b"),
+      async ({ a, b, connect }) => {
+        await connect();
+        const large = new Uint8Array(8 * 1024 * 1024).map((_, index) => index * 31 + (index >> 8));
+        b.handle("echo", ({ payload }) => payload);
+        b.onStream("echo", (stream) => stream.readable.pipeTo(stream.writable));
+        const reply = await a.request("b", large, { topic: "echo" });
+        assert.ok(reply.every((byte, index) => byte === large[index]));
+        const { readable, writable } = await a.openStream("b", { topic: "echo" });
+        const writer = writable.getWriter();
+        writer.write(large).then(() => writer.close()).catch(() => {});
+        let count = 0;
+        for await (const chunk of readable) count += chunk.length;
+        assert.equal(count, large.length);
+      },
+    );
+  });
+
+  it("need certificates in every mode", async () => {
+    const development = { security: "development" } as const;
+    const listener = new Endpoint({ nodeId: "b", listen: QUIC, ...development });
+    await assert.rejects(listener.start(), { code: "TlsRequired" });
+    const dialer = new Endpoint({ nodeId: "a", ...development });
+    await dialer.start();
+    const connecting = dialer.connect({ nodeId: "b", address: "quic://127.0.0.1:9" });
+    await assert.rejects(connecting, { code: "TlsRequired" });
+    await dialer.close();
+  });
+
+  it("prove their keys where certificates are not looked at", async () => {
+    const ca = await TestCa.create();
+    const dials = { ...await permissive(ca, "a"), ...asA() };
+    const listens = { ...await permissive(ca, "b"), ...asB() };
+    await withPair(dials, listens, async ({ a, b, connect }) => {
+      await connect();
+      await talk(a, b);
+      assert.equal(a.peer("b")!.publicKey, B.publicKey);
+      assert.equal(b.peer("a")!.publicKey, A.publicKey);
+    });
+  });
+
+  const strangers: Record<string, [EndpointConfig["identity"], RejectCode, string]> = {
+    "shows another key": [
+      proving(STRANGER, { b: B.publicKey }).identity,
+      "AUTH_FAILED",
+      "IdentityMismatch",
+    ],
+    "shows no key": [undefined, "IDENTITY_REQUIRED", "HandshakeFailed"],
+  };
+  for (const [what, [identity, rejectCode, warning]] of Object.entries(strangers)) {
+    it(`refuse a dialer that ${what} where keys are listed`, async () => {
+      const ca = await TestCa.create();
+      const dials = await permissive(ca, "a");
+      const own = identity === undefined ? {} : { identity };
+      const listens = { ...await permissive(ca, "b"), ...asB() };
+      await withPair({ ...dials, ...own }, listens, async (pair) => {
+        await refused(pair, "HandshakeFailed", rejectCode, warning);
+      });
+    });
+  }
+
+  it("refuse a listener whose key is not the listed one", async () => {
+    const ca = await TestCa.create();
+    const dials = { ...await permissive(ca, "a"), ...proving(A, { b: STRANGER.publicKey }) };
+    const listens = { ...await permissive(ca, "b"), ...asB() };
+    await withPair(dials, listens, async ({ a, b, connect }) => {
+      await assert.rejects(connect(), { code: "IdentityMismatch" });
+      assert.deepEqual([a.peers(), b.peers()], [[], []]);
+    });
+  });
+});
+
+describe("strict endpoints over QUIC without client certificates", {
+  skip: withoutCertificates,
+}, () => {
+  it("prove their keys", async () => {
+    const ca = await TestCa.create();
+    const dials = { ...await strict(ca, "a"), ...asA() };
+    const listens = { ...await strict(ca, "b"), ...asB() };
+    await withPair(dials, listens, async ({ a, b, connect }) => {
+      await connect();
+      await talk(a, b);
+      assert.equal(a.peer("b")!.publicKey, B.publicKey);
+      assert.equal(b.peer("a")!.publicKey, A.publicKey);
+    });
+  });
+
+  it("do not start, and do not dial, without keys", async () => {
+    const ca = await TestCa.create();
+    const listener = new Endpoint({ ...await strict(ca, "b"), listen: QUIC });
+    await assert.rejects(listener.start(), { code: "MtlsRequired" });
+    const dialer = new Endpoint(await strict(ca, "a"));
+    await dialer.start();
+    const connecting = dialer.connect({ nodeId: "b", address: "quic://127.0.0.1:9" });
+    await assert.rejects(connecting, { code: "MtlsRequired" });
+    await dialer.close();
+  });
+
+  it("refuse a node that proves its key and claims another name", async () => {
+    const ca = await TestCa.create();
+    const dials = { ...await strict(ca, "c"), ...proving(A, { b: B.publicKey }) };
+    const listens = { ...await strict(ca, "b"), ...asB() };
+    await withPair(dials, listens, async (pair) => {
+      await refused(pair, "HandshakeFailed", "AUTH_FAILED", "IdentityMismatch");
+    });
+  });
+});
+
+describe("strict endpoints over QUIC with client certificates", { skip: withCertificates }, () => {
+  for (const keys of [false, true]) {
+    it(`verify each other's certificates, ${keys ? "also with" : "without"} keys`, async () => {
+      const ca = await TestCa.create();
+      const dials = { ...await strict(ca, "a"), ...(keys ? asA() : {}) };
+      const listens = { ...await strict(ca, "b"), ...(keys ? asB() : {}) };
+      await withPair(dials, listens, async ({ a, b, connect }) => {
+        await connect();
+        assert.equal(a.peer("b")!.identity?.nodeId, "b");
+        await talk(a, b);
+        assert.equal(b.peer("a")!.identity?.nodeId, "a");
+      });
+    });
+  }
+
+  it("refuse a dialer whose certificate is another node's", async () => {
+    const ca = await TestCa.create();
+    const other = await strict(ca, "c");
+    const dials: EndpointConfig = {
+      ...other,
+      nodeId: "a",
+      security: "permissive",
+      tls: { ...other.tls, nodeIdVerification: "None", requireClientAuth: false },
+    };
+    await withPair(dials, await strict(ca, "b"), async (pair) => {
+      await refused(pair, "HandshakeFailed", "AUTH_FAILED", "IdentityMismatch");
+    });
+  });
+
+  it("refuse a listener whose certificate is another node's", async () => {
+    const ca = await TestCa.create();
+    const other = await strict(ca, "c");
+    const listens: EndpointConfig = {
+      ...other,
+      nodeId: "b",
+      security: "permissive",
+      tls: { ...other.tls, nodeIdVerification: "None" },
+    };
+    await withPair(await strict(ca, "a"), listens, async ({ a, b, connect }) => {
+      await assert.rejects(connect(), { code: "IdentityMismatch" });
+      assert.deepEqual([a.peers(), b.peers()], [[], []]);
+    });
+  });
+
+  it("refuse a dialer without a certificate, whatever key it proves", async () => {
+    const ca = await TestCa.create();
+    const dials: EndpointConfig = {
+      nodeId: "a",
+      security: "permissive",
+      tls: { ca: ca.ca },
+      ...asA(),
+    };
+    const listens = { ...await strict(ca, "b"), ...asB() };
+    await withPair(dials, listens, async (pair) => {
+      await refused(pair, "ClientCertificateRequired", undefined, "ClientCertificateRequired");
+    });
+  });
+});

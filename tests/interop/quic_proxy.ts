@@ -1,0 +1,71 @@
+/** A UDP proxy: its side towards the target can change its port, or fall silent. */
+
+import { createSocket, type Socket } from "node:dgram";
+
+/** One dialer and the socket on which its packets go on. */
+interface Flow {
+  far: Socket;
+  cut: boolean;
+}
+
+/** Forwards packets to one port of this host. */
+export class QuicProxy {
+  /** What to dial instead of the target. */
+  readonly address: string;
+  /** Ports from which the target has been reached. */
+  readonly farPorts = new Set<number>();
+  readonly #near: Socket;
+  readonly #target: number;
+  readonly #flows = new Map<number, Flow>();
+
+  private constructor(near: Socket, target: number) {
+    this.#near = near;
+    this.#target = target;
+    this.address = `quic://127.0.0.1:${near.address().port}`;
+    near.on("message", (packet, { port }) => {
+      let flow = this.#flows.get(port);
+      if (flow === undefined) this.#flows.set(port, flow = { far: this.#open(port), cut: false });
+      if (!flow.cut) flow.far.send(packet, this.#target, "127.0.0.1");
+    });
+  }
+
+  /** Starts a proxy in front of an address. */
+  static start(address: string): Promise<QuicProxy> {
+    const near = createSocket("udp4");
+    return new Promise((resolve) => {
+      near.bind(0, "127.0.0.1", () => resolve(new QuicProxy(near, Number(new URL(address).port))));
+    });
+  }
+
+  /** Dialers that have come so far. */
+  get flowCount(): number {
+    return this.#flows.size;
+  }
+
+  /** As a NAT that forgets: from now on every dialer comes from another port. */
+  rebind(): void {
+    for (const [port, flow] of this.#flows) {
+      flow.far.close();
+      flow.far = this.#open(port);
+    }
+  }
+
+  /** Loses every further packet of those who dialed up to now. */
+  cut(): void {
+    for (const flow of this.#flows.values()) flow.cut = true;
+  }
+
+  close(): void {
+    this.#near.close();
+    for (const { far } of this.#flows.values()) far.close();
+  }
+
+  #open(nearPort: number): Socket {
+    const far = createSocket("udp4");
+    far.on("message", (packet) => {
+      if (this.#flows.get(nearPort)?.cut === false) this.#near.send(packet, nearPort, "127.0.0.1");
+    });
+    far.bind(0, "127.0.0.1", () => this.farPorts.add(far.address().port));
+    return far;
+  }
+}

@@ -1,0 +1,324 @@
+/**
+ * QUIC between Deno and Bun, both ways, in processes of their own. Deno runs with `--unstable-net`,
+ * which is why the tests of QUIC on one runtime are run from here, too. Needs `--allow-run`;
+ * `deno test --allow-net` leaves it out.
+ */
+
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { fileURLToPath } from "node:url";
+import type { EndpointConfig } from "../../mod.ts";
+import { run, type RuntimeName, runtimePath } from "../../tools/runtimes.ts";
+import { newKeys } from "../endpoint/on_the_line.ts";
+import { type Credentials, TestCa } from "../support/certs.ts";
+import { mayRun } from "../support/may_run.ts";
+import { Actor, ActorError } from "./process.ts";
+import { QuicProxy } from "./quic_proxy.ts";
+
+const skip = !mayRun();
+const QUIC_RUNTIMES = ["deno", "bun"] as const;
+type QuicRuntime = typeof QUIC_RUNTIMES[number];
+const [A, B, STRANGER] = [newKeys(), newKeys(), newKeys()];
+/** `deno run` with the flag that QUIC needs; the arguments are those of `runCommand`. */
+const UNSTABLE = ["sh", "-c", 'deno=$1; shift 2; exec "$deno" run --unstable-net "$@"', "sh"];
+
+function actor(runtime: QuicRuntime): Actor {
+  return new Actor(runtime, runtime === "deno" ? { prefix: UNSTABLE } : {});
+}
+
+type Options = EndpointConfig & { nodeId: string };
+
+async function strict(ca: TestCa, nodeId: string, own?: Credentials): Promise<Options> {
+  return {
+    nodeId,
+    tls: {
+      ...own ?? await ca.issue(nodeId),
+      ca: ca.ca,
+      requireClientAuth: true,
+      nodeIdVerification: "CommonName",
+    },
+  };
+}
+
+const asA = () => ({
+  identity: { privateKey: A.privateKey, trustedKeys: { b: B.publicKey } },
+});
+const asB = () => ({
+  identity: { privateKey: B.privateKey, trustedKeys: { a: A.publicKey } },
+});
+
+interface Pair {
+  readonly a: Actor;
+  readonly b: Actor;
+  readonly address: string;
+}
+
+/** "b" listens; "a" is started and has not dialed. */
+async function withPair(
+  [dialer, listener]: readonly [QuicRuntime, QuicRuntime],
+  dials: Options,
+  listens: Options,
+  test: (pair: Pair) => Promise<void>,
+): Promise<void> {
+  const [a, b] = [actor(dialer), actor(listener)];
+  try {
+    const [address] = await b.tell({
+      do: "start",
+      options: { ...listens, listen: "quic://127.0.0.1:0" },
+    });
+    await a.tell({ do: "start", options: dials });
+    await test({ a, b, address });
+    for (const { runtime, stderr } of [a, b]) {
+      assert.doesNotMatch(stderr, /unhandled|uncaught|panicked/i, `${runtime}: ${stderr}`);
+    }
+  } finally {
+    await Promise.all([a.close(), b.close()]);
+  }
+}
+
+async function connect({ a, address }: Pair): Promise<void> {
+  await a.tell({ do: "connect", nodeId: "b", address });
+  await a.until<{ active: number }>({ do: "poolStats", nodeId: "b" }, ({ active }) => active === 2);
+}
+
+async function exchange({ a, b }: Pair, count: number): Promise<void> {
+  await Promise.all([
+    a.tell({ do: "send", nodeId: "b", count, size: 1000 }),
+    b.tell({ do: "send", nodeId: "a", count, size: 1000 }),
+  ]);
+  await bothReceived({ a, b }, count);
+}
+
+async function bothReceived({ a, b }: Pick<Pair, "a" | "b">, count: number): Promise<void> {
+  for (const [actor, from] of [[a, "b"], [b, "a"]] as const) {
+    const received = await actor.until<Record<string, { count: number }>>(
+      { do: "received" },
+      (received) => received[from]?.count === count,
+    );
+    assert.deepEqual(received[from], { count, bytes: count * 1000, inOrder: true });
+  }
+}
+
+/** The dialer's code, and what the listener warned of. */
+async function refused({ a, b, address }: Pair): Promise<{ code: string; warned: string[] }> {
+  let code = "";
+  await assert.rejects(a.tell({ do: "connect", nodeId: "b", address }), (error) => {
+    assert.ok(error instanceof ActorError);
+    code = error.rejectCode ?? error.code ?? "";
+    return true;
+  });
+  const events = await b.tell({ do: "events" }) as { type: string; code?: string }[];
+  const ups = events.filter(({ type }) => type === "peerup");
+  assert.deepEqual(ups, []);
+  return { code, warned: events.flatMap(({ code }) => code ?? []) };
+}
+
+describe("the tests of QUIC on each runtime", { skip }, () => {
+  for (const file of ["../transport/quic_test.ts", "../endpoint/quic_test.ts"]) {
+    it(`deno --unstable-net: ${file.slice(3)}`, async () => {
+      const path = fileURLToPath(new URL(file, import.meta.url));
+      const command = [runtimePath("deno"), "test", "--allow-net", "--unstable-net", path];
+      const { code, output } = await run(command, { quiet: true, limitMs: 120_000 });
+      assert.equal(code, 0, output);
+    });
+  }
+});
+
+const pairs = QUIC_RUNTIMES.flatMap((dialer) =>
+  QUIC_RUNTIMES.map((listener) => [dialer, listener] as const)
+);
+
+for (const runtimes of pairs) {
+  const [dialer, listener] = runtimes;
+  describe(`QUIC: ${dialer} dials ${listener}`, { skip }, () => {
+    it("strict, with certificates and keys: messages, requests and streams both ways", async () => {
+      const ca = await TestCa.create();
+      const dials = { ...await strict(ca, "a"), ...asA() };
+      const listens = { ...await strict(ca, "b"), ...asB() };
+      await withPair(runtimes, dials, listens, async (pair) => {
+        const { a, b } = pair;
+        await connect(pair);
+        await exchange(pair, 2000);
+        for (const actor of [a, b]) await actor.tell({ do: "serve" });
+        for (const [actor, nodeId] of [[a, "b"], [b, "a"]] as const) {
+          const asked = await actor.tell({ do: "ask", nodeId, size: 1_000_000, topic: "echo" });
+          assert.deepEqual(asked, [{ length: 1_000_000 }]);
+          const echoed = await actor.tell({
+            do: "exchange",
+            nodeId,
+            topic: "echo",
+            lane: "bulk",
+            bytes: 3_000_000,
+          });
+          assert.deepEqual([echoed.received, echoed.same, echoed.end], [3_000_000, true, "closed"]);
+        }
+        // Bun sees certificates, as a dialer and as a listener that asks for them.
+        const seen = async (actor: Actor, nodeId: string) =>
+          (await actor.tell({ do: "peer", nodeId })).identity;
+        assert.deepEqual(
+          [await seen(a, "b"), await seen(b, "a")],
+          [dialer === "bun" ? "b" : undefined, listener === "bun" ? "a" : undefined],
+        );
+      });
+    });
+
+    it("refuses a stranger: another authority, another name, a key that is not listed", async () => {
+      const ca = await TestCa.create();
+      const [rogue, other] = [await TestCa.create("Rogue"), await ca.issue("c")];
+      const listens = { ...await strict(ca, "b"), ...asB() };
+      const stranger = { privateKey: STRANGER.privateKey, trustedKeys: { b: B.publicKey } };
+      const open = { security: "permissive" as const };
+      const anyName = { nodeIdVerification: "None" as const, requireClientAuth: false };
+      const own = await strict(ca, "a");
+      const dialers: Record<string, [Options, string[]]> = {
+        "a listener of an authority that the dialer does not know": [
+          { ...await strict(rogue, "a"), ...asA() },
+          ["HandshakeFailed"],
+        ],
+        "the certificate and the key of another node": [
+          {
+            ...own,
+            ...open,
+            tls: { ...own.tls, ...other, ...anyName },
+            identity: stranger,
+          },
+          ["AUTH_FAILED"],
+        ],
+      };
+      // A verified certificate is enough where it is asked for.
+      if (listener === "deno") {
+        dialers["a key that is not listed"] = [{ ...own, identity: stranger }, ["AUTH_FAILED"]];
+        dialers["no key"] = [
+          { ...own, ...open, tls: { ...own.tls, ...anyName } },
+          ["IDENTITY_REQUIRED"],
+        ];
+      } else {
+        dialers["no certificate"] = [
+          { nodeId: "a", ...open, tls: { ca: ca.ca, ...anyName }, ...asA() },
+          ["ClientCertificateRequired"],
+        ];
+      }
+      for (const [what, [dials, codes]] of Object.entries(dialers)) {
+        await withPair(runtimes, dials, listens, async (pair) => {
+          const { code } = await refused(pair);
+          assert.ok(codes.includes(code), `${what}: ${code}`);
+        });
+      }
+    });
+
+    it("goes on when the dialer's address changes, on the same connection", async () => {
+      await flowing(runtimes, {}, async ({ a }, proxy, pass) => {
+        for (let round = 1; round <= 3; round++) {
+          await pass(50);
+          proxy.rebind();
+        }
+        await pass(50);
+        const { reconnections } = await a.tell({ do: "stats" });
+        assert.deepEqual([reconnections, proxy.flowCount], [0, 1]);
+        assert.ok(proxy.farPorts.size >= 4);
+      });
+    });
+
+    it("resumes the session when the connection falls silent", async () => {
+      const fast = { keepaliveIntervalSecs: 1, connectTimeoutMs: 1000 };
+      await flowing(runtimes, fast, async (_, proxy, pass) => {
+        await pass(100);
+        proxy.cut();
+        await pass(300);
+        assert.ok(proxy.flowCount > 1);
+      });
+    });
+  });
+}
+
+/**
+ * Numbered messages both ways through a proxy, while `test` does what it does. `pass` waits for so
+ * many more on both sides. In the end all have arrived once, in order, and none was reported.
+ */
+async function flowing(
+  runtimes: readonly [QuicRuntime, QuicRuntime],
+  options: Partial<EndpointConfig>,
+  test: (pair: Pair, proxy: QuicProxy, pass: (count: number) => Promise<void>) => Promise<void>,
+): Promise<void> {
+  const ca = await TestCa.create();
+  const dials = { ...await strict(ca, "a"), ...asA(), ...options };
+  const listens = { ...await strict(ca, "b"), ...asB(), ...options };
+  await withPair(runtimes, dials, listens, async (pair) => {
+    const { a, b } = pair;
+    const ends = [[a, "b"], [b, "a"]] as const;
+    const received = (actor: Actor, from: string, done: (count: number) => boolean) =>
+      actor.until<Record<string, { count: number; inOrder: boolean }>>(
+        { do: "received" },
+        (received) => done(received[from]?.count ?? 0),
+      ).then((received) => received[from]!);
+    const proxy = await QuicProxy.start(pair.address);
+    try {
+      await connect({ a, b, address: proxy.address });
+      for (const [actor, to] of ends) await actor.tell({ do: "flow", nodeIds: [to], from: 0 });
+      await test(pair, proxy, async (more) => {
+        for (const [actor, from] of ends) {
+          const { count } = await received(actor, from, () => true) ?? { count: 0 };
+          await received(actor, from, (now) => now >= count + more);
+        }
+      });
+      const [fromA, fromB] = [await a.tell({ do: "stopFlow" }), await b.tell({ do: "stopFlow" })];
+      assert.deepEqual([fromA.b.undelivered, fromB.a.undelivered], [[], []]);
+      for (const [actor, from, sent] of [[b, "a", fromA.b], [a, "b", fromB.a]] as const) {
+        const { inOrder } = await received(actor, from, (count) => count === sent.to);
+        assert.ok(inOrder);
+      }
+    } finally {
+      proxy.close();
+    }
+  });
+}
+
+describe("QUIC on Bun alone", { skip }, () => {
+  it("strict, with client certificates and no keys", async () => {
+    const ca = await TestCa.create();
+    const runtimes = ["bun", "bun"] as const;
+    await withPair(runtimes, await strict(ca, "a"), await strict(ca, "b"), async (pair) => {
+      await connect(pair);
+      await exchange(pair, 1000);
+      const { identity, verifiedBy } = await pair.b.tell({ do: "peer", nodeId: "a" });
+      assert.deepEqual([identity, verifiedBy], ["a", "CommonName"]);
+    });
+  });
+});
+
+describe("QUIC on Deno alone", { skip }, () => {
+  it("does not listen in strict mode without keys", async () => {
+    const ca = await TestCa.create();
+    const b = actor("deno");
+    try {
+      const options = { ...await strict(ca, "b"), listen: "quic://127.0.0.1:0" };
+      await assert.rejects(b.tell({ do: "start", options }), { code: "MtlsRequired" });
+    } finally {
+      await b.close();
+    }
+  });
+});
+
+describe("where there is no QUIC", { skip }, () => {
+  const without: Record<string, [RuntimeName, RegExp]> = {
+    "Deno without --unstable-net": ["deno", /Deno needs --unstable-net for QUIC/],
+    "Node": ["node", /Node has no QUIC/],
+  };
+  for (const [name, [runtime, reason]] of Object.entries(without)) {
+    it(`${name} says so`, async () => {
+      const ca = await TestCa.create();
+      const b = new Actor(runtime);
+      try {
+        const options = { ...await strict(ca, "b"), ...asB(), listen: "quic://127.0.0.1:0" };
+        await assert.rejects(b.tell({ do: "start", options }), (error) => {
+          assert.ok(error instanceof ActorError);
+          assert.equal(error.code, "UnsupportedProtocol", error.message);
+          assert.match(error.message, reason);
+          return true;
+        });
+      } finally {
+        await b.close();
+      }
+    });
+  }
+});
