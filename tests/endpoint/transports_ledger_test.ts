@@ -4,14 +4,17 @@
  */
 
 import assert from "node:assert/strict";
+import process from "node:process";
 import { describe, it } from "node:test";
 import { Endpoint, type EndpointConfig, type LaneName, type Message } from "../../mod.ts";
+import { TestCa } from "../support/certs.ts";
 import { Cutting } from "../support/cutting.ts";
 import { until } from "../transport/link_recorder.ts";
+import { newKeys } from "./on_the_line.ts";
 
 const LANES: readonly LaneName[] = ["control", "normal", "bulk"];
-const MESSAGES = 3_000;
-const CUTS = 12;
+const MESSAGES = 1_500;
+const CUTS = 8;
 /** Small ones, those around a fragment, and several fragments. */
 const SIZES = [8, 20, 300, 5_000, 65_536, 8, 65_537, 40, 8, 150_000, 8, 8, 1_000];
 
@@ -58,16 +61,42 @@ interface Pair {
   readonly ledger: Ledger;
 }
 
+const KEYS = { a: newKeys(), b: newKeys() };
+
+/** Mutual TLS, and keys for links that show no certificate. */
+async function strict(): Promise<Record<"a" | "b", Partial<EndpointConfig>>> {
+  const ca = await TestCa.create();
+  const of = async (nodeId: "a" | "b"): Promise<Partial<EndpointConfig>> => ({
+    security: "strict",
+    tls: {
+      ...await ca.issue(nodeId),
+      ca: ca.ca,
+      requireClientAuth: true,
+      nodeIdVerification: "CommonName",
+    },
+    identity: {
+      privateKey: KEYS[nodeId].privateKey,
+      trustedKeys: { a: KEYS.a.publicKey, b: KEYS.b.publicKey },
+    },
+  });
+  return { a: await of("a"), b: await of("b") };
+}
+
 /** `a` reaches `b` at these addresses, in a run of its own. */
-async function withPair(listen: string[], test: (pair: Pair) => Promise<void>): Promise<void> {
+async function withPair(
+  listen: string[],
+  security: "development" | "strict",
+  test: (pair: Pair) => Promise<void>,
+): Promise<void> {
   const common: Partial<EndpointConfig> = {
     security: "development",
     pool: { upgradeIntervalMs: 200 },
     reconnect: { initialBackoffMs: 1, maxBackoffMs: 20 },
   };
   const cutting = new Cutting();
-  const b = new Endpoint({ ...common, nodeId: "b", listen });
-  const a = new Endpoint({ ...common, nodeId: "a" });
+  const own = security === "strict" ? await strict() : { a: {}, b: {} };
+  const b = new Endpoint({ ...common, ...own.b, nodeId: "b", listen });
+  const a = new Endpoint({ ...common, ...own.a, nodeId: "a" });
   for (const transport of a.transports) a.registerTransport(cutting.wrap(transport));
   const ledger = new Ledger();
   const undelivered: unknown[] = [];
@@ -103,27 +132,56 @@ const SCHEMES: Record<string, () => string> = {
   ws: () => "ws://127.0.0.1:0",
   memory: () => `memory://${name("b")}`,
 };
+/** Those that are tried in strict mode. */
+const STRICT: Record<string, () => string> = {
+  tcp: () => "tcp://127.0.0.1:0",
+  wss: () => "wss://127.0.0.1:0/ledger",
+  unix: () => `unix:@hawser-${name("b")}`,
+};
+
+/** Why a transport is not to be had here. */
+function missing(scheme: string): string | undefined {
+  if (scheme === "unix" && process.platform !== "linux") return "no abstract names";
+  const endpoint = new Endpoint({ nodeId: "a", security: "development" });
+  return endpoint.transports.find((transport) => transport.scheme === scheme)!.unavailable;
+}
+
+/** Cuts again and again while messages are under way. */
+async function storm({ a, ledger, cutting }: Pair): Promise<void> {
+  const sending = send(a, ledger, MESSAGES);
+  let cuts = 0;
+  for (let i = 1; i <= CUTS; i++) {
+    await until(() => ledger.arrived >= i * MESSAGES / (CUTS + 1), "the next messages");
+    cuts += cutting.cut();
+  }
+  await sending;
+  await a.flush("b");
+  assert.ok(cuts >= CUTS, `${cuts} cuts`);
+  assert.equal(ledger.arrived, MESSAGES);
+}
+
+describe("over QUIC", { skip: missing("quic") }, () => {
+  it(
+    `strict: ${CUTS} cuts lose, repeat and mix up nothing`,
+    () => withPair(["quic://127.0.0.1:0"], "strict", storm),
+  );
+});
 
 describe("over every transport", () => {
-  for (const [scheme, address] of Object.entries(SCHEMES)) {
-    it(`${scheme}: ${CUTS} cuts lose, repeat and mix up nothing`, () =>
-      withPair([address()], async ({ a, ledger, cutting }) => {
-        const sending = send(a, ledger, MESSAGES);
-        let cuts = 0;
-        for (let i = 1; i <= CUTS; i++) {
-          await until(() => ledger.arrived >= i * MESSAGES / (CUTS + 1), "the next messages");
-          cuts += cutting.cut();
-        }
-        await sending;
-        await a.flush("b");
-        assert.ok(cuts >= CUTS, `${cuts} cuts`);
-        assert.equal(ledger.arrived, MESSAGES);
-      }));
+  for (const [security, schemes] of [["development", SCHEMES], ["strict", STRICT]] as const) {
+    for (const [scheme, address] of Object.entries(schemes)) {
+      it(
+        `${scheme}, ${security}: ${CUTS} cuts lose, repeat and mix up nothing`,
+        { skip: missing(scheme) },
+        () => withPair([address()], security, storm),
+      );
+    }
   }
 
   it("the transport changes in the middle, again and again", () =>
     withPair(
       Object.values(SCHEMES).map((address) => address()),
+      "development",
       async ({ a, ledger, cutting }) => {
         const protocols = () => new Set(a.peer("b")!.connections.map(({ protocol }) => protocol));
         const seen = new Set<string>();
@@ -149,10 +207,14 @@ describe("over every transport", () => {
   it("moves to the best one by itself, while messages are under way", () =>
     withPair(
       Object.values(SCHEMES).map((address) => address()),
+      "development",
       async ({ a, ledger, cutting }) => {
         cutting.switchOff("memory");
         cutting.switchOff("tcp");
-        await until(() => a.peer("b")!.connections.some(({ protocol }) => protocol === "ws"));
+        await until(
+          () => a.peer("b")!.connections.some(({ protocol }) => protocol === "ws"),
+          "a connection by ws",
+        );
         const sending = send(a, ledger, MESSAGES);
         cutting.switchOn("memory");
         const allMoved = () =>
