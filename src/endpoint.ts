@@ -51,6 +51,7 @@ import { detectRuntime } from "./runtime/runtime.ts";
 import { checkSecurity } from "./security.ts";
 import {
   addTraffic,
+  type ConnectionMetrics,
   noDatagrams,
   noTraffic,
   type PoolStats,
@@ -228,7 +229,9 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
       return await this.#datagrams!.connect(nodeId, datagram!, options.signal);
     }
     await manager.connect(nodeId, links, options.signal);
-    if (datagram !== undefined) this.#datagrams!.keepConnected(nodeId, datagram);
+    if (datagram !== undefined && this.#allowsDatagrams(datagram)) {
+      this.#datagrams!.keepConnected(nodeId, datagram);
+    }
   }
 
   /**
@@ -243,9 +246,12 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
    */
   send(nodeId: string, payload: T, options?: SendOptions): Promise<void> {
     try {
-      const datagram = this.#reachByDatagram(nodeId, "send");
-      if (datagram !== undefined) return this.#sendDatagram(datagram, nodeId, payload, options);
-      const peer = this.#reach(nodeId, "send");
+      let peer = this.#onlyLinked(nodeId, "send");
+      if (peer === undefined) {
+        const datagram = this.#reachByDatagram(nodeId, "send");
+        if (datagram !== undefined) return this.#sendDatagram(datagram, nodeId, payload, options);
+        peer = this.#reach(nodeId, "send");
+      }
       const bytes = this.#encode(payload, nodeId);
       return this.#send(peer, bytes, options);
     } catch (error) {
@@ -259,7 +265,8 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
    * @throws {TransportError} what no retry would mend: `PeerNotFound`, `MessageTooLarge`, `Shutdown`
    */
   trySend(nodeId: string, payload: T, options?: TrySendOptions): boolean {
-    const datagram = this.#reachByDatagram(nodeId, "send");
+    const linked = this.#onlyLinked(nodeId, "send");
+    const datagram = linked === undefined ? this.#reachByDatagram(nodeId, "send") : undefined;
     if (options !== undefined) checkKeys("trySend", options);
     const plan = options === undefined ? this.#plain : sendPlan(options, this.#options.delivery);
     if (datagram !== undefined) {
@@ -269,7 +276,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
         return this.#tryDatagram(datagram, bytes, plan);
       }
     }
-    const peer = this.#reach(nodeId, "send");
+    const peer = linked ?? this.#reach(nodeId, "send");
     return peer.state !== "failed" && peer.offer(this.#encode(payload, nodeId), plan) === "taken";
   }
 
@@ -518,7 +525,10 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
       peerCount: peers.filter((peer) => peer.connectionCount > 0).length +
         this.#onlyDatagrams().filter((peer) => peer.links.length > 0).length,
       connectionCount: (manager?.connectionCount ?? 0) + (datagrams?.linkCount ?? 0),
-      connections: (manager ?? NO_PEERS).connectionMetrics(),
+      connections: joinMetrics(
+        (manager ?? NO_PEERS).connectionMetrics(),
+        datagrams?.connectionMetrics(),
+      ),
       receiveQueueLength: this.#inbox.length,
       pendingMessages: peers.reduce((sum, peer) => sum + peer.pendingMessages, 0),
       datagrams: datagrams?.counters() ?? noDatagrams(),
@@ -571,6 +581,10 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
       if (this.#isDatagram(address)) checkDatagrams(this.#options, address);
       else this.#checkTransport(this.#transport(address), address);
     }
+    for (const peer of peers) {
+      const [links, datagram] = this.#splitAddresses(addressesOf(peer));
+      if (links.length === 0 && datagram !== undefined) checkDatagrams(this.#options, datagram);
+    }
     if (this.#phase !== "new") throw this.#shutdown("start");
     const listeners = new Listeners(this.#options, runtime.fileDescriptorLimit());
     this.#listeners = listeners;
@@ -617,7 +631,9 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
       if (peer.nodeId === this.nodeId) continue;
       const [links, datagram] = this.#splitAddresses(addressesOf(peer));
       if (links.length > 0) manager.keepConnected(peer.nodeId, links);
-      if (datagram !== undefined) datagrams.keepConnected(peer.nodeId, datagram);
+      if (datagram !== undefined && this.#allowsDatagrams(datagram)) {
+        datagrams.keepConnected(peer.nodeId, datagram);
+      }
     }
   }
 
@@ -812,10 +828,26 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     return [addresses.filter((one) => !isDatagram(one)), addresses.find(isDatagram)];
   }
 
+  /** Where there are links, too, an address that the security mode rules out is left out. */
+  #allowsDatagrams(address: string): boolean {
+    try {
+      checkDatagrams(this.#options, address);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
   /** Peers that have datagrams and no links. */
   #onlyDatagrams(): DatagramPeer[] {
     const peers = [...this.#datagrams?.peers ?? []];
     return peers.filter(({ nodeId }) => this.#manager?.get(nodeId) === undefined);
+  }
+
+  /** A peer that has links, where no peer has datagrams: the usual case, found with one look. */
+  #onlyLinked(nodeId: string, action: string): Peer | undefined {
+    const manager = this.#running(action);
+    return this.#datagrams!.size === 0 ? manager.get(nodeId) : undefined;
   }
 
   /** A peer that datagrams may be sent to; one that is only routed is dialed. */
@@ -989,6 +1021,19 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
       return undefined;
     }
   }
+}
+
+/** The connections of links and those of datagrams, which have no protocol in common. */
+function joinMetrics(links: ConnectionMetrics, datagrams?: ConnectionMetrics): ConnectionMetrics {
+  if (datagrams === undefined) return links;
+  return {
+    established: links.established + datagrams.established,
+    failed: links.failed + datagrams.failed,
+    bytesSent: links.bytesSent + datagrams.bytesSent,
+    bytesReceived: links.bytesReceived + datagrams.bytesReceived,
+    roundTrip: links.roundTrip ?? datagrams.roundTrip,
+    byProtocol: Object.assign(links.byProtocol, datagrams.byProtocol),
+  };
 }
 
 /** Whether a message to a peer that has links, too, is sent as a packet. */

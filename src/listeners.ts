@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { TransportError } from "./errors.ts";
+import { TransportError } from "./errors.ts";
 import type { ResolvedOptions } from "./options.ts";
 import { ConnectionLimits } from "./peer/connection_limits.ts";
 import type { Link, LinkTls, Listener, Transport } from "./transport/transport.ts";
@@ -21,6 +21,9 @@ const RESERVED_DESCRIPTORS = 192;
  * is meant: running into it ends the whole process on Deno.
  */
 const USUAL_DESCRIPTOR_LIMIT = 1024;
+
+/** Transports of ours that have no `reusePort`; others say so themselves. */
+const UNSHARED: ReadonlySet<string> = new Set(["quic", "udp", "memory"]);
 
 /** What listeners tell. */
 export interface ListenersHost {
@@ -61,10 +64,12 @@ export class Listeners {
     const { unixMode, reusePort } = this.#options;
     try {
       for (const address of listen) {
+        const transport = host.transport(address);
+        if (reusePort) checkShared(transport, address);
         // Datagrams are no links.
-        if (host.transport(address).bind !== undefined) continue;
+        if (transport.bind !== undefined) continue;
         this.#listeners.push(
-          await host.transport(address).listen(address, {
+          await transport.listen(address, {
             unixMode,
             reusePort,
             tls,
@@ -88,6 +93,13 @@ export class Listeners {
     this.#listeners = [];
     await Promise.all(listeners.map((listener) => listener.close()));
   }
+}
+
+/** A port that only we take must not pass for one that is shared. */
+function checkShared({ scheme }: Transport, address: string): void {
+  if (!UNSHARED.has(scheme)) return;
+  const text = `Cannot share ${address}: ${scheme} has one listener at each address`;
+  throw new TransportError("UnsupportedProtocol", text, { recovery: "leave out reusePort" });
 }
 
 /** Running out of descriptors hurts the whole process (docs/architecture.md): stay below. */

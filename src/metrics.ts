@@ -6,7 +6,13 @@
 
 import type { ConnectionInfo, PeerInfo } from "./peer_info.ts";
 import { showValue } from "./show_value.ts";
-import type { ProtocolMetrics, RefusedStats, TrafficStats, TransportStats } from "./stats.ts";
+import type {
+  DatagramStats,
+  ProtocolMetrics,
+  RefusedStats,
+  TrafficStats,
+  TransportStats,
+} from "./stats.ts";
 
 /** Options of {@linkcode metricsText}. */
 export interface MetricsTextOptions {
@@ -53,6 +59,23 @@ const REFUSED: Readonly<Record<keyof RefusedStats, string>> = {
   maxConnectionsPerHost: "max_connections_per_host",
   pendingHandshakes: "pending_handshakes",
   requestsAndStreams: "requests_and_streams",
+};
+
+/** What is counted of datagrams -> its label. */
+const DATAGRAMS: Readonly<Record<keyof DatagramStats, string>> = {
+  packetsSent: "packets_sent",
+  packetsReceived: "packets_received",
+  invalid: "invalid",
+  unknown: "unknown",
+  replayed: "replayed",
+  forged: "forged",
+  refused: "refused",
+  dropped: "dropped",
+  unsent: "unsent",
+  sendErrors: "send_errors",
+  repeatedRequests: "repeated_requests",
+  repeatedAnswers: "repeated_answers",
+  migrations: "migrations",
 };
 
 /** Values of which one holds; a record, so that the compiler misses one that is forgotten. */
@@ -213,6 +236,10 @@ function writeEndpoint(text: MetricsText, stats: TransportStats): void {
   }
   const refused = entries(REFUSED).map(([key, reason]): Sample => [{ reason }, stats.refused[key]]);
   text.add("refused_total", "counter", "Connections, requests and streams turned away.", refused);
+  const datagrams = entries(DATAGRAMS).map(([key, event]): Sample => {
+    return [{ event }, stats.datagrams[key]];
+  });
+  text.add("datagrams_total", "counter", "What happened to datagrams.", datagrams);
   const errors = entries(stats.errors).map(([code, count]): Sample => [{ code }, count ?? 0]);
   text.add("errors_total", "counter", "Failures of connections and handlers by code.", errors);
   const one = (name: string, type: Type, help: string, value: number) =>

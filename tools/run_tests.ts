@@ -14,10 +14,16 @@ interface Sum {
   failed: number;
 }
 
-const SUITES: Record<string, () => Promise<Sum>> = {
-  deno: () => suite("deno", ["test", "--allow-net"], countDeno),
-  bun: () => suite("bun", ["test", "--timeout", "30000", ...testFiles()], countBun),
-  node: () =>
+interface Finished {
+  readonly sum: Sum;
+  readonly output: string;
+}
+
+/** `quiet`: the output is not shown while it comes. */
+const SUITES: Record<string, (quiet: boolean) => Promise<Finished>> = {
+  deno: (quiet) => suite("deno", ["test", "--allow-net"], countDeno, quiet),
+  bun: (quiet) => suite("bun", ["test", "--timeout", "60000", ...testFiles()], countBun, quiet),
+  node: (quiet) =>
     suite(
       "node",
       [
@@ -29,9 +35,13 @@ const SUITES: Record<string, () => Promise<Sum>> = {
         ...testFiles(),
       ],
       countNode,
+      quiet,
     ),
-  interop: () => suite("deno", ["test", "-A", ...INTEROP_FILES], countDeno),
+  interop: (quiet) => suite("deno", ["test", "-A", ...INTEROP_FILES], countDeno, quiet),
 };
+
+/** Suites of one process each, that leave a core to the other; node and interop need both. */
+const TOGETHER = ["deno", "bun"];
 
 /** A suite takes a minute or two; one that hangs has failed. */
 const LIMIT_MS = 600_000;
@@ -40,19 +50,29 @@ const INTEROP_FILES = ["tests/interop/"];
 
 const wanted = process.argv.slice(2);
 const names = wanted.length > 0 ? wanted : Object.keys(SUITES);
+const unknown = names.find((name) => SUITES[name] === undefined);
+if (unknown !== undefined) {
+  console.error(`unknown suite ${unknown}: one of ${Object.keys(SUITES).join(", ")}`);
+  process.exit(2);
+}
 const total: Sum = { passed: 0, failed: 0 };
 const lines: string[] = [];
-for (const name of names) {
-  const runSuite = SUITES[name];
-  if (runSuite === undefined) {
-    console.error(`unknown suite ${name}: one of ${Object.keys(SUITES).join(", ")}`);
-    process.exit(2);
-  }
-  console.log(`\n=== ${name}`);
-  const sum = await runSuite();
-  lines.push(`${name}: ${sum.passed} passed, ${sum.failed} failed`);
-  total.passed += sum.passed;
-  total.failed += sum.failed;
+const together = names.filter((name) => TOGETHER.includes(name));
+const rounds = [
+  together,
+  ...names.filter((name) => !together.includes(name)).map((name) => [name]),
+];
+for (const round of rounds) {
+  await Promise.all(round.map(async (name, i) => {
+    // What runs beside the first is shown when it is over.
+    const beside = i > 0;
+    if (!beside) console.log(`\n=== ${name}`);
+    const { sum, output } = await SUITES[name]!(beside);
+    if (beside) console.log(`\n=== ${name}\n${output}`);
+    lines.push(`${name}: ${sum.passed} passed, ${sum.failed} failed`);
+    total.passed += sum.passed;
+    total.failed += sum.failed;
+  }));
 }
 console.log(`\n${lines.join("\n")}`);
 console.log(`${total.passed} passed, ${total.failed} failed`);
@@ -62,12 +82,14 @@ async function suite(
   runtime: RuntimeName,
   args: string[],
   count: (output: string) => Sum,
-): Promise<Sum> {
-  const { code, output } = await run([runtimePath(runtime), ...args], { limitMs: LIMIT_MS });
+  quiet: boolean,
+): Promise<Finished> {
+  const command = [runtimePath(runtime), ...args];
+  const { code, output } = await run(command, { limitMs: LIMIT_MS, quiet });
   const sum = count(output);
   // A runner that failed without a failed test (a crash, a type error) is a failure all the same.
   if (code !== 0 && sum.failed === 0) sum.failed = 1;
-  return sum;
+  return { sum, output };
 }
 
 /** All but the tests that start processes of every runtime: those run once, as "interop". */

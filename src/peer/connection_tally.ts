@@ -7,7 +7,22 @@
 
 import { RoundTrips } from "../protocol/v3/round_trips.ts";
 import type { ConnectionMetrics, ProtocolMetrics } from "../stats.ts";
-import type { Driver } from "./driver.ts";
+
+/** What is counted of a connection: that of a driver, or of a link over datagrams. */
+export interface Tallied {
+  /** What carries it. */
+  readonly link: { readonly info: { readonly protocol: string } };
+  /** Bytes given to it. */
+  readonly bytesSent: number;
+  /** Bytes that came from it. */
+  readonly bytesReceived: number;
+  /** Its round trips, where it measures them. */
+  readonly channel: { readonly roundTrips: RoundTrips } | undefined;
+  /** Whether it carried nothing for a while. */
+  readonly idle: boolean;
+  /** Whether it ends in order. */
+  readonly retiring: boolean;
+}
 
 interface Count {
   established: number;
@@ -26,7 +41,7 @@ export class ConnectionTally {
   readonly #past = new Map<string, Count>();
 
   /** A handshake is complete. */
-  established({ link }: Driver): void {
+  established({ link }: Pick<Tallied, "link">): void {
     this.#of(link.info.protocol).established++;
   }
 
@@ -36,7 +51,7 @@ export class ConnectionTally {
   }
 
   /** An established connection is gone. */
-  ended({ link, bytesSent, bytesReceived, channel }: Driver): void {
+  ended({ link, bytesSent, bytesReceived, channel }: Tallied): void {
     const count = this.#of(link.info.protocol);
     count.bytesSent += bytesSent;
     count.bytesReceived += bytesReceived;
@@ -44,7 +59,7 @@ export class ConnectionTally {
   }
 
   /** What there was, and is in `live`. */
-  metrics(live: Iterable<Driver>): ConnectionMetrics {
+  metrics(live: Iterable<Tallied>): ConnectionMetrics {
     const all = new RoundTrips();
     const drivers = [...live];
     const protocols = new Set([
@@ -67,7 +82,7 @@ export class ConnectionTally {
     return { ...sum, roundTrip: all.summary(), byProtocol };
   }
 
-  #metricsOf(protocol: string, drivers: readonly Driver[], all: RoundTrips): ProtocolMetrics {
+  #metricsOf(protocol: string, drivers: readonly Tallied[], all: RoundTrips): ProtocolMetrics {
     const past = this.#past.get(protocol);
     const roundTrips = new RoundTrips();
     if (past !== undefined) roundTrips.absorb(past.roundTrips);

@@ -408,6 +408,7 @@ export class DatagramPeer {
 
   #received(body: Uint8Array): void {
     const { lane, topic, payload } = readData(body);
+    this.#checkReceived(payload);
     const message = { payload, lane: LANE_NAMES[lane], topic };
     if (this.#bucketIn !== undefined && !this.#bucketIn.tryTake(this.#now())) {
       this.traffic.rateLimited++;
@@ -443,6 +444,7 @@ export class DatagramPeer {
 
   #asked(body: RequestBody, now: number): void {
     const { id, topic, msLeft } = body;
+    this.#checkReceived(body.payload);
     const admission = this.#answers.admit(id, now);
     if (admission === "ignore") return;
     if (admission === "forgotten") {
@@ -478,6 +480,7 @@ export class DatagramPeer {
 
   #answered(kind: PacketKind, body: Uint8Array): void {
     const { id, rest } = readAnswer(body);
+    this.#checkReceived(rest);
     if (kind === PACKET.response) this.#calls.handleResponse(id, rest);
     else this.#calls.handleError(id, rest);
   }
@@ -700,6 +703,14 @@ export class DatagramPeer {
     const text =
       `Cannot ${action}: the message has ${size} bytes, a packet to ${peer} takes ${limit}`;
     throw new MessageTooLargeError(text, size, limit, { peer });
+  }
+
+  /** A peer that sends more than we have told it we take is at fault. */
+  #checkReceived({ length }: Uint8Array): void {
+    const { maxMessageSize } = this.#host.options;
+    if (length <= maxMessageSize) return;
+    const text = `Cannot read a packet: it has ${length} bytes, the limit is ${maxMessageSize}`;
+    throw new TransportError("InvalidFrame", text, { peer: this.nodeId });
   }
 
   /** Says once that packets may be too long for the way. */

@@ -33,6 +33,7 @@ import { quote } from "../protocol/text.ts";
 import type { Environment } from "../runtime/environment.ts";
 import {
   addTraffic,
+  type ConnectionMetrics,
   type DatagramStats,
   noDatagrams,
   noTraffic,
@@ -40,6 +41,7 @@ import {
 } from "../stats.ts";
 import type { LaneName } from "../protocol/v3/types.ts";
 import type { DatagramSocket, Transport } from "../transport/transport.ts";
+import { ConnectionTally, type Tallied } from "./connection_tally.ts";
 import { DatagramPeer, type DatagramPeerHost, type Offered } from "./datagram_peer.ts";
 import type { PeerHealth } from "./peer.ts";
 import type { Handlers } from "./requests.ts";
@@ -91,6 +93,8 @@ interface Attempt {
 /** Accepted hellos whose dialers have not been heard of, in all and from one host. */
 const MAX_PENDING = 1024;
 const MAX_PENDING_PER_HOST = 64;
+/** Hellos of one host that are looked at in a second; more are ignored, and come again. */
+const MAX_JUDGED_PER_HOST = 100;
 /** Hellos that are remembered of one node. */
 const MAX_HELLOS_PER_NODE = 8_192;
 /** The time after which a hello is sent again. */
@@ -134,6 +138,10 @@ export class Datagrams {
   readonly #dialing = new Map<string, Promise<DatagramSocket>>();
   readonly #drained = new WaiterSet();
   readonly #counters = noDatagrams();
+  readonly #tally = new ConnectionTally();
+  /** Hellos that were judged in this second, by host. */
+  readonly #judged = new Map<string, number>();
+  #judgedSince = -Infinity;
   readonly #past = noTraffic();
   #repeatedBefore = 0;
   #generation = 0;
@@ -167,6 +175,11 @@ export class Datagrams {
     return this.#peers.values();
   }
 
+  /** How many peers are known. */
+  get size(): number {
+    return this.#peers.size;
+  }
+
   /** A peer by its node id. */
   get(nodeId: string): DatagramPeer | undefined {
     return this.#peers.get(nodeId);
@@ -187,6 +200,11 @@ export class Datagrams {
     let repeatedRequests = this.#repeatedBefore;
     for (const peer of this.#peers.values()) repeatedRequests += peer.repeatedRequests;
     return { ...this.#counters, repeatedRequests };
+  }
+
+  /** The links there are and were, by protocol. */
+  connectionMetrics(): ConnectionMetrics {
+    return this.#tally.metrics(Array.from(this.#links.values(), tallied));
   }
 
   /** The counters of all peers there are and were. */
@@ -382,7 +400,19 @@ export class Datagrams {
     }
     const welcome = this.#pending.get(this.#dialers.get(dialerKey(from, tag)) ?? "")?.welcome;
     if (welcome !== undefined) this.#send(socket, welcome, from);
-    else this.#judge(socket, tag, hello, from);
+    else if (this.#mayJudge(hostOf(from), now)) this.#judge(socket, tag, hello, from);
+    else this.#counters.refused++;
+  }
+
+  /** Judging may take a signature: a host can't have it done as often as it likes. */
+  #mayJudge(host: string, now: number): boolean {
+    if (now - this.#judgedSince >= 1000 || this.#judged.size >= MAX_PENDING) {
+      this.#judgedSince = now;
+      this.#judged.clear();
+    }
+    const count = (this.#judged.get(host) ?? 0) + 1;
+    this.#judged.set(host, count);
+    return count <= MAX_JUDGED_PER_HOST;
   }
 
   #judge(socket: DatagramSocket, tag: Uint8Array, packet: HelloPacket, from: string): void {
@@ -487,6 +517,7 @@ export class Datagrams {
     from: string,
   ): void {
     this.#counters.refused++;
+    this.#tally.failed(schemeOf(from));
     this.#send(socket, rejectPacket(tag, rejection), from);
     const { code, reason, error } = rejection;
     const who = nodeId === undefined ? from : quote(nodeId);
@@ -519,6 +550,7 @@ export class Datagrams {
   #attemptFailed(peer: DatagramPeer, error: unknown, backoff: Backoff): void {
     if (this.#peers.get(peer.nodeId) !== peer || peer.links.length > 0) return;
     const failure = error instanceof TransportError ? error : gaveUp(peer.nodeId, error);
+    this.#tally.failed(schemeOf(peer.address ?? ""));
     if (!this.#closing) this.#host.onFailure(failure, peer.nodeId, peer.address);
     const delay = this.#host.options.reconnect.enabled ? backoff.next() : undefined;
     peer.connects.rejectAll(failure);
@@ -598,6 +630,7 @@ export class Datagrams {
 
   #attach(peer: DatagramPeer, link: DatagramLink): void {
     this.#links.set(keyOf(link.ownTag), link);
+    this.#tally.established(tallied(link));
     peer.attach(link);
   }
 
@@ -667,7 +700,7 @@ export class Datagrams {
       onRefused: () => host.onRefused(),
       warn: (nodeId, message) => host.warn(nodeId, message),
       onLinkGone: (link) => {
-        this.#links.delete(keyOf(link.ownTag));
+        if (this.#links.delete(keyOf(link.ownTag))) this.#tally.ended(tallied(link));
         this.#sockets.delete(link);
       },
       onAbsent: (peer) => this.#forget(peer, gaveUp(peer.nodeId)),
@@ -720,6 +753,23 @@ function dialerKey(from: string, tag: Uint8Array): string {
 /** Scheme and host of an address with a port. */
 function hostOf(address: string): string {
   return address.slice(0, address.lastIndexOf(":"));
+}
+
+function schemeOf(address: string): string {
+  return address.slice(0, address.indexOf(":"));
+}
+
+/** What is counted of a link. */
+function tallied(link: DatagramLink): Tallied {
+  const { bytesSent, bytesReceived, roundTrips } = link;
+  return {
+    link: { info: { protocol: schemeOf(link.address) } },
+    bytesSent,
+    bytesReceived,
+    channel: { roundTrips },
+    idle: false,
+    retiring: false,
+  };
 }
 
 function noTimer(): void {}

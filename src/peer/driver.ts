@@ -46,6 +46,8 @@ export interface DriverOwner {
   wantsMessage(driver: Driver): boolean;
   /** One message. */
   onMessage(driver: Driver, payload: Uint8Array): void;
+  /** A datagram, of which nothing was looked at. */
+  onDatagram?(driver: Driver, bytes: Uint8Array): void;
   /** The driver may be given messages again. */
   onWritable(driver: Driver): void;
   /** Everything given to the driver has left the process. */
@@ -157,6 +159,7 @@ export class Driver implements ConnectionSink {
     link.open({
       onData: (chunk) => this.#onData(chunk),
       onDrain: () => this.#onDrain(),
+      onDatagram: (bytes) => this.#onDatagram(bytes),
       onEnd: () => this.#onEnd(),
       onClose: (error) => this.#onClose(error),
     });
@@ -216,6 +219,26 @@ export class Driver implements ConnectionSink {
     this.payloadBytesSent += payload.length;
     if (this.#connection.outbox.bytes >= BATCH_BYTES) this.flush();
     else this.flushSoon();
+  }
+
+  /** The longest datagram that can be sent now; 0: none can. */
+  get maxDatagramBytes(): number {
+    if (!this.active || !this.#hasDatagrams || this.channel?.goaway !== undefined) return 0;
+    return this.link.maxDatagramBytes ?? 0;
+  }
+
+  /** Sends a datagram beside everything else; false: it was not taken. */
+  sendDatagram(bytes: Uint8Array): boolean {
+    if (this.link.sendDatagram?.(bytes) !== true) return false;
+    this.bytesSent += bytes.length;
+    return true;
+  }
+
+  /** What is signed or has a checksum by agreement goes in frames alone. */
+  get #hasDatagrams(): boolean {
+    const capabilities = this.negotiated?.capabilities;
+    return capabilities?.has("datagrams") === true && !capabilities.has("signed") &&
+      !capabilities.has("checksum");
   }
 
   /** Writes what is gathered when this turn has ended, or after the batch delay. */
@@ -421,6 +444,11 @@ export class Driver implements ConnectionSink {
     this.#steerReading();
     this.#arm();
     return free;
+  }
+
+  #onDatagram(bytes: Uint8Array): void {
+    this.bytesReceived += bytes.length;
+    if (this.#hasDatagrams && !this.#closing) this.#owner.onDatagram?.(this, bytes);
   }
 
   #onDrain(): void {

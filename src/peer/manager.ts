@@ -661,7 +661,7 @@ export class PeerManager implements PeerHost, AcceptedHost {
   }
 
   /** What we can do over a link. */
-  #capabilities({ encrypted }: LinkInfo): Capability[] {
+  #capabilities({ info: { encrypted }, maxDatagramBytes }: Link): Capability[] {
     const { options } = this;
     const { lz4, zstd } = this.#credentials;
     const capabilities: Capability[] = [];
@@ -673,6 +673,7 @@ export class PeerManager implements PeerHost, AcceptedHost {
     }
     capabilities.push("resume", "streams");
     if (this.#credentials.seals !== undefined) capabilities.push("signed");
+    if (maxDatagramBytes !== undefined) capabilities.push("datagrams");
     return capabilities;
   }
 
@@ -685,7 +686,7 @@ export class PeerManager implements PeerHost, AcceptedHost {
       environment,
       local: {
         ...this.#identity,
-        capabilities: this.#capabilities(link.info),
+        capabilities: this.#capabilities(link),
         addresses: this.#host.advertised(link.info),
       },
       expectNodeId,
@@ -755,9 +756,11 @@ export class PeerManager implements PeerHost, AcceptedHost {
 
 /** Whether a connection that we dialed leads to another process than those that there are. */
 function isOtherThan(peer: Peer, { negotiated }: Driver): boolean {
+  const incarnation = negotiated?.incarnation;
+  // Versions 1 and 2 don't say.
+  if (incarnation === undefined) return false;
   return peer.drivers.some((driver) =>
-    driver.active && !driver.retiring &&
-    isOther(driver.negotiated?.incarnation, negotiated?.incarnation)
+    driver.active && !driver.retiring && isOther(driver.negotiated?.incarnation, incarnation)
   );
 }
 

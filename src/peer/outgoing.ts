@@ -61,6 +61,8 @@ export interface OutgoingHost {
   sender(): Driver | undefined;
   /** The connection for what needs no order in versions 1 and 2. */
   loose(): Driver | undefined;
+  /** Sends a message in a datagram; false: there is none that it fits into. */
+  sendDatagram(payload: Uint8Array, plan: SendPlan): boolean;
   /** Every connection there is. */
   drivers(): readonly Driver[];
   onUndelivered(message: Undelivered): void;
@@ -401,6 +403,10 @@ export class Outgoing {
 
   #putInSession(session: Session, payload: Uint8Array, plan: SendPlan): void {
     const { lane, topic, atMostOnce, tracker } = plan;
+    // Who wants to know that it arrived needs an acknowledgement, which datagrams have none of.
+    if (atMostOnce && tracker === undefined && this.#paced(lane)) {
+      if (this.#host.sendDatagram(payload, plan)) return;
+    }
     const now = this.#host.now();
     if (!session.sendData(lane, topic, payload, atMostOnce, tracker, now)) {
       if (atMostOnce && session.channels.length === 0) {

@@ -10,6 +10,7 @@ import type { ResolvedOptions, WhenFull } from "../options.ts";
 import type { Rejection } from "../protocol/connection.ts";
 import type { Negotiated } from "../protocol/handshake.ts";
 import { TokenBucket } from "../protocol/token_bucket.ts";
+import { datagramBytes, decodeDatagram, encodeDatagram } from "../protocol/v3/datagram.ts";
 import type { MessageSeal } from "../protocol/v3/session.ts";
 import {
   GOAWAY,
@@ -27,6 +28,7 @@ import type { Lifecycle } from "./lifecycle.ts";
 import type { Bandwidth, PeerPace } from "./bandwidth.ts";
 import { Pool, type PoolOwner, type PoolSettings } from "./pool.ts";
 import { Exchange, type ExchangeHost } from "./exchange.ts";
+import { HeldDatagrams } from "./held_datagrams.ts";
 import { Outgoing, type Undelivered } from "./outgoing.ts";
 import { PeerSession, PROBE_MS } from "./peer_session.ts";
 import type { SendPlan } from "./send_queue.ts";
@@ -108,6 +110,7 @@ export class Peer implements DriverOwner, PoolOwner {
   /** Closed connections whose last messages still wait, oldest first; newer ones wait for them. */
   readonly #remains = new Set<Driver>();
   #pendingHandlers = 0;
+  readonly #datagrams = new HeldDatagrams();
   #rateHeld = false;
   #cancelRateTimer: (() => void) | undefined;
   #cancelAbsence: (() => void) | undefined;
@@ -153,6 +156,7 @@ export class Peer implements DriverOwner, PoolOwner {
       session: () => this.#session.current,
       sender: () => this.#pool.sender,
       loose: () => this.#pool.loose(),
+      sendDatagram: (payload, plan) => this.#sendDatagram(payload, plan),
       drivers: () => this.#pool.drivers,
       onUndelivered: (message) => host.onUndelivered(this, message),
     }, {
@@ -680,6 +684,31 @@ export class Peer implements DriverOwner, PoolOwner {
     this.#host.deliver(this, payload, "normal", undefined);
   }
 
+  /** @ignore */
+  onDatagram(driver: Driver, bytes: Uint8Array): void {
+    const message = decodeDatagram(bytes, driver.negotiated!.maxMessageSize);
+    if (message === undefined) return;
+    if (!this.#datagrams.push(message)) this.traffic.messagesLost++;
+    this.#deliverDatagrams();
+  }
+
+  #deliverDatagrams(): void {
+    while (this.#datagrams.length > 0 && this.#wantsNow() && this.#hasToken()) {
+      const { lane, topic, payload } = this.#datagrams.shift()!;
+      this.#received(lane, topic, payload);
+    }
+  }
+
+  #sendDatagram(payload: Uint8Array, { lane, topic }: SendPlan): boolean {
+    const bytes = datagramBytes(payload.length, topic);
+    const driver = this.#pool.drivers.find((driver) => driver.maxDatagramBytes >= bytes);
+    if (driver?.sendDatagram(encodeDatagram(lane, topic, payload)) !== true) return false;
+    this.#pace?.spend(lane, bytes);
+    this.traffic.messagesSent++;
+    this.traffic.payloadBytesSent += payload.length;
+    return true;
+  }
+
   #received(lane: Lane, topic: string | undefined, payload: Uint8Array): void {
     this.#bucketIn?.tryTake(this.now());
     this.traffic.messagesReceived++;
@@ -792,6 +821,7 @@ export class Peer implements DriverOwner, PoolOwner {
       if (driver.hasRemains) return;
       this.#remains.delete(driver);
     }
+    this.#deliverDatagrams();
     this.#session.release();
     for (const driver of this.#pool.drivers) driver.release();
   }

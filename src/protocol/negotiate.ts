@@ -11,7 +11,14 @@ import type { OwnTerms, PeerTerms } from "./terms.ts";
  * A feature that is used where both sides have it. Names we don't know are ignored. Versions 1 and
  * 2 have `lz4` only.
  */
-export type Capability = "lz4" | "zstd" | "checksum" | "resume" | "streams" | "signed";
+export type Capability =
+  | "lz4"
+  | "zstd"
+  | "checksum"
+  | "resume"
+  | "streams"
+  | "signed"
+  | "datagrams";
 
 /** A protocol version that is built. */
 export type ProtocolVersion = 1 | 2 | 3;

@@ -11,7 +11,7 @@ import { quote } from "./text.ts";
 /** The subprotocol: a stream of bytes as in docs/protocol.md. */
 export const SUBPROTOCOL = "hawser.v1";
 /**
- * The same, said by a listener that can't see the dialer's certificate: both sides prove their keys.
+ * The same, said by a listener that can't see the dialer's certificate: the dialer proves its key.
  */
 export const SUBPROTOCOL_PROOF = "hawser.v1.proof";
 /** The longest head of a request or response. */

@@ -4,6 +4,8 @@
  * @module
  */
 
+import { clearImmediate, setImmediate } from "node:timers";
+
 /** A WebSocket that is open. */
 export interface NativeSocket {
   /** Bytes given to `send` that have not left; it may count frame headers, too. */
@@ -26,8 +28,9 @@ export interface NativeSocket {
 const MAX_NATIVE_BYTES = 262_144;
 /** The longest message that is sent. */
 const MAX_MESSAGE_BYTES = 65_536;
-/** How soon it is looked whether the runtime has sent something, and how late where it has not. */
-const MIN_POLL_MS = 1;
+/** So many times in a row it is looked at once whether the runtime has sent something. */
+const POLLS_AT_ONCE = 4;
+/** How long it then waits at most, twice as long each time. A timer of Deno's takes 2 ms at least. */
 const MAX_POLL_MS = 16;
 const NO_BYTES = new Uint8Array(0);
 
@@ -42,9 +45,11 @@ export class NativeSendQueue {
   #givenBytes = 0;
   #ended = false;
   #endSent = false;
-  #timer: ReturnType<typeof setTimeout> | undefined;
-  #pollMs = MIN_POLL_MS;
-  #lastBuffered = 0;
+  #cancelPoll: (() => void) | undefined;
+  /** Polls since something was sent. */
+  #vainPolls = 0;
+  #pushedBytes = 0;
+  #lastSent = 0;
 
   /** `onProgress` is called after the WebSocket may have sent something, never from inside a call. */
   constructor(socket: NativeSocket, onProgress: () => void) {
@@ -70,6 +75,7 @@ export class NativeSendQueue {
       this.#queue.push(chunk.subarray(at, at + MAX_MESSAGE_BYTES));
     }
     this.#queuedBytes += chunk.length;
+    this.#pushedBytes += chunk.length;
     this.#pump();
   }
 
@@ -87,8 +93,8 @@ export class NativeSendQueue {
 
   /** Gives up: nothing more is sent. */
   stop(): void {
-    if (this.#timer !== undefined) clearTimeout(this.#timer);
-    this.#timer = undefined;
+    this.#cancelPoll?.();
+    this.#cancelPoll = undefined;
     this.#queue = [];
     this.#first = 0;
   }
@@ -113,16 +119,25 @@ export class NativeSendQueue {
   }
 
   #watch(): void {
-    if (this.#socket.tellsDrain || this.#timer !== undefined) return;
-    const buffered = this.bytes;
-    if (buffered === 0) return;
-    this.#pollMs = buffered === this.#lastBuffered
-      ? Math.min(this.#pollMs * 2, MAX_POLL_MS)
-      : MIN_POLL_MS;
-    this.#lastBuffered = buffered;
-    this.#timer = setTimeout(() => {
-      this.#timer = undefined;
+    if (this.#socket.tellsDrain || this.#cancelPoll !== undefined) return;
+    const unsent = this.bytes;
+    if (unsent === 0) return;
+    const sent = this.#pushedBytes - unsent;
+    this.#vainPolls = sent === this.#lastSent ? this.#vainPolls + 1 : 0;
+    this.#lastSent = sent;
+    this.#cancelPoll = pollLater(this.#vainPolls, () => {
+      this.#cancelPoll = undefined;
       this.onDrain();
-    }, this.#pollMs);
+    });
   }
+}
+
+/** Calls back, the later the more often that was in vain. Returns what cancels it. */
+function pollLater(vainPolls: number, callback: () => void): () => void {
+  if (vainPolls < POLLS_AT_ONCE) {
+    const immediate = setImmediate(callback);
+    return () => clearImmediate(immediate);
+  }
+  const timer = setTimeout(callback, Math.min(2 ** (vainPolls - POLLS_AT_ONCE), MAX_POLL_MS));
+  return () => clearTimeout(timer);
 }

@@ -52,8 +52,8 @@ export interface QuicConnection {
   openStream(): Promise<QuicStream>;
   /** The longest datagram that fits at the moment; 0 where there are none. */
   readonly maxDatagramBytes: number;
-  /** Sends a datagram, or drops it. */
-  sendDatagram(bytes: Uint8Array): void;
+  /** Sends a datagram; false: it was not taken. */
+  sendDatagram(bytes: Uint8Array): boolean;
   /** Closes the connection and all its streams. */
   close(): void;
 }

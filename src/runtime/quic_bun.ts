@@ -40,6 +40,8 @@ const MAX_CONNECTIONS_PER_HOST = 4096;
 const STREAM_WINDOW_BYTES = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES = 8 * 1024 * 1024;
 const MAX_DATAGRAM_FRAME_BYTES = 65_535;
+/** Datagrams that wait until they may leave; of more the oldest are dropped. */
+const MAX_WAITING_DATAGRAMS = 1024;
 
 // The part of the API that is used here (Node's documentation of `node:quic`, version 26).
 
@@ -78,7 +80,8 @@ interface Session {
   readonly destroyed: boolean;
   readonly path: { readonly local: Address; readonly remote: Address } | undefined;
   readonly peerCertificate: X509Certificate | undefined;
-  readonly maxDatagramSize: number;
+  readonly maxDatagramSize: number | bigint;
+  maxPendingDatagrams: number;
   onstream: ((stream: Stream) => void) | undefined;
   ondatagram: ((bytes: Uint8Array) => void) | undefined;
   onerror: ((error: unknown) => void) | undefined;
@@ -221,13 +224,16 @@ class BunConnection implements QuicConnection {
     this.#endpoint = endpoint;
     // Both are promises of the runtime that reject with nobody there.
     session.onerror = () => {};
+    session.maxPendingDatagrams = MAX_WAITING_DATAGRAMS;
     session.opened.catch(() => {});
     session.onstream = (stream) => {
       quiet(stream);
       if (this.#events === undefined) this.#early.push(stream);
       else this.#events.onStream(this.#wrap(stream));
     };
-    session.ondatagram = (bytes) => this.#events?.onDatagram(bytes);
+    // A Buffer, whose `slice` does not copy, would surprise whoever gets it.
+    session.ondatagram = ({ buffer, byteOffset, byteLength }) =>
+      this.#events?.onDatagram(new Uint8Array(buffer, byteOffset, byteLength));
     this.#gone = session.closed.then(() => undefined, (error) => error);
   }
 
@@ -261,11 +267,13 @@ class BunConnection implements QuicConnection {
   }
 
   get maxDatagramBytes(): number {
-    return this.#session.destroyed ? 0 : this.#session.maxDatagramSize;
+    return this.#session.destroyed ? 0 : Number(this.#session.maxDatagramSize);
   }
 
-  sendDatagram(bytes: Uint8Array): void {
+  sendDatagram(bytes: Uint8Array): boolean {
+    if (this.#session.destroyed) return false;
     this.#session.sendDatagram(bytes).catch(() => {});
+    return true;
   }
 
   close(): void {

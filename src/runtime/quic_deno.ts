@@ -24,7 +24,14 @@ import { checkTls } from "./tls_check.ts";
 
 /** Chunks that fill less than this share of their buffer are copied out of it. */
 const MIN_FILL = 1 / 4;
-const NO_DATAGRAMS = 0;
+/** Sockets that rest before one of them is taken again. */
+const MIN_RESTING = 4;
+/** How often the collector is pushed, how long it may take each time, and by how much. */
+const MAX_COLLECTIONS = 100;
+const COLLECTION_MS = 2;
+const COLLECTED_BYTES = 64 * 1024 * 1024;
+/** Datagrams that wait until they may leave. */
+const MAX_WAITING_DATAGRAMS = 64;
 
 /** Why QUIC can't be used; undefined where it can. */
 export function denoQuicUnavailable(): string | undefined {
@@ -51,7 +58,8 @@ async function connectDeno(
   signal: AbortSignal,
 ): Promise<QuicConnection> {
   checkTls(tls);
-  const endpoint = dialingEndpoint(remote);
+  const sockets = dialingSockets(tls, remote);
+  const endpoint = sockets.take();
   const options: ConnectOptions = {
     hostname: remote.host,
     port: remote.port,
@@ -62,24 +70,54 @@ async function connectDeno(
     ...(tls.ca === undefined ? {} : { caCerts: [tls.ca] }),
     ...(tls.cert === undefined || tls.key === undefined ? {} : { cert: tls.cert, key: tls.key }),
   };
+  const giveBack = () => endpoint === undefined ? undefined : sockets.giveBack(endpoint);
   try {
     const connecting = Deno.connectQuic(options);
     const conn = await abortable(connecting, signal, (late) => quietly(() => late.close()));
-    return new DenoConnection(conn, localEnd(endOf(conn.endpoint.addr), remote), true);
+    return new DenoConnection(conn, localEnd(endOf(conn.endpoint.addr), remote), giveBack);
   } catch (error) {
-    quietly(() => endpoint?.close());
+    giveBack();
     throw error;
   }
 }
 
-/** A socket of its own for each connection: an attempt ends with it. */
-function dialingEndpoint({ host }: SocketEnd): Deno.QuicEndpoint | undefined {
-  try {
-    return new Deno.QuicEndpoint({ hostname: host.includes(":") ? "::" : "0.0.0.0", port: 0 });
-  } catch {
-    // Not permitted for any address: Deno makes one by itself.
-    return undefined;
+/**
+ * Sockets to dial from. Deno (2.9.6) closes a socket only when its endpoint is collected, so they
+ * are used again. The one that rested longest is taken: a path may be broken for its port alone.
+ */
+class DialingSockets {
+  readonly #hostname: string;
+  #resting: Deno.QuicEndpoint[] = [];
+
+  constructor(hostname: string) {
+    this.#hostname = hostname;
   }
+
+  take(): Deno.QuicEndpoint | undefined {
+    if (this.#resting.length >= MIN_RESTING) return this.#resting.shift();
+    try {
+      return new Deno.QuicEndpoint({ hostname: this.#hostname, port: 0 });
+    } catch {
+      // Not permitted for any address, or no IPv6: Deno makes one by itself, where it can.
+      return this.#resting.shift();
+    }
+  }
+
+  giveBack(endpoint: Deno.QuicEndpoint): void {
+    this.#resting.push(endpoint);
+  }
+}
+
+/** By TLS setting, since an endpoint remembers whom it has verified; and by family. */
+const sockets = new WeakMap<LinkTls, Map<string, DialingSockets>>();
+
+function dialingSockets(tls: LinkTls, { host }: SocketEnd): DialingSockets {
+  const unbound = host.includes(":") ? "::" : "0.0.0.0";
+  const ofTls = sockets.get(tls) ?? new Map<string, DialingSockets>();
+  sockets.set(tls, ofTls);
+  const found = ofTls.get(unbound) ?? new DialingSockets(unbound);
+  ofTls.set(unbound, found);
+  return found;
 }
 
 function endOf({ hostname, port }: Deno.NetAddr): SocketEnd {
@@ -99,46 +137,69 @@ class DenoConnection implements QuicConnection {
   readonly local: SocketEnd;
   readonly remote: SocketEnd;
   readonly peerCertificate: undefined;
-  readonly maxDatagramBytes: number = NO_DATAGRAMS;
-  readonly #conn: Deno.QuicConn;
-  /** We dialed: the socket is ours alone. */
-  readonly #ownsEndpoint: boolean;
+  /** Undefined when it is gone: it would keep its socket. */
+  #conn: Deno.QuicConn | undefined;
   readonly #gone: Promise<unknown>;
   #closing = false;
+  #waitingDatagrams = 0;
 
-  constructor(conn: Deno.QuicConn, local: SocketEnd, ownsEndpoint: boolean) {
+  constructor(conn: Deno.QuicConn, local: SocketEnd, onGone: () => void) {
     this.#conn = conn;
-    this.#ownsEndpoint = ownsEndpoint;
     this.local = local;
     this.remote = endOf(conn.remoteAddr);
+    const gone = () => {
+      this.#conn = undefined;
+      onGone();
+    };
     this.#gone = conn.closed.then(
-      ({ closeCode, reason }) => new Error(closeReason(closeCode, reason)),
-      (error: unknown) => error,
+      ({ closeCode, reason }) => {
+        gone();
+        return new Error(closeReason(closeCode, reason));
+      },
+      (error: unknown) => {
+        gone();
+        return error;
+      },
     );
   }
 
   open(events: QuicEvents): void {
-    this.#accept(events);
-    this.#gone.then((reason) => {
-      if (this.#ownsEndpoint) quietly(() => this.#conn.endpoint.close());
-      events.onClose(this.#closing ? undefined : reason);
-    });
+    const conn = this.#conn;
+    if (conn !== undefined) {
+      this.#accept(conn, events);
+      readDatagrams(conn, events);
+    }
+    this.#gone.then((reason) => events.onClose(this.#closing ? undefined : reason));
   }
 
   async openStream(): Promise<QuicStream> {
-    return this.#wrap(await this.#conn.createBidirectionalStream());
+    const stream = await this.#conn?.createBidirectionalStream();
+    if (stream === undefined) throw new Error("the connection is closed");
+    return this.#wrap(stream);
   }
 
-  sendDatagram(): void {}
+  get maxDatagramBytes(): number {
+    return this.#conn?.maxDatagramSize ?? 0;
+  }
+
+  sendDatagram(bytes: Uint8Array): boolean {
+    if (this.#conn === undefined || this.#waitingDatagrams >= MAX_WAITING_DATAGRAMS) return false;
+    this.#waitingDatagrams++;
+    const done = () => {
+      this.#waitingDatagrams--;
+    };
+    this.#conn.sendDatagram(bytes).then(done, done);
+    return true;
+  }
 
   close(): void {
     this.#closing = true;
-    quietly(() => this.#conn.close({ closeCode: 0, reason: "" }));
+    quietly(() => this.#conn?.close({ closeCode: 0, reason: "" }));
   }
 
-  async #accept(events: QuicEvents): Promise<void> {
+  async #accept(conn: Deno.QuicConn, events: QuicEvents): Promise<void> {
     try {
-      for await (const stream of this.#conn.incomingBidirectionalStreams) {
+      for await (const stream of conn.incomingBidirectionalStreams) {
         events.onStream(this.#wrap(stream));
       }
     } catch {
@@ -159,6 +220,14 @@ class DenoConnection implements QuicConnection {
         resolve(reason);
       });
     });
+  }
+}
+
+async function readDatagrams(conn: Deno.QuicConn, events: QuicEvents): Promise<void> {
+  try {
+    while (true) events.onDatagram(await conn.readDatagram());
+  } catch {
+    // The connection is gone, which `closed` tells.
   }
 }
 
@@ -240,11 +309,11 @@ async function listenDeno(
 
 class DenoServer implements QuicServer {
   readonly bound: SocketEnd;
-  readonly #endpoint: Deno.QuicEndpoint;
+  #endpoint: Deno.QuicEndpoint | undefined;
   readonly #times: QuicTimes;
   readonly #handshakeTimeoutMs: number;
   /** All of them: one that is collected takes the certificate of its successor along (2.9.6). */
-  readonly #listeners: Deno.QuicListener[] = [];
+  #listeners: Deno.QuicListener[] = [];
   #identity: Pick<LinkTls, "cert" | "key"> | undefined;
   #events: QuicServerEvents | undefined;
 
@@ -262,29 +331,32 @@ class DenoServer implements QuicServer {
 
   restart(tls: LinkTls, events: QuicServerEvents): boolean {
     const { cert, key } = tls;
+    if (this.#endpoint === undefined) return false;
     if (cert === undefined || key === undefined) throw new Error("a listener needs a certificate");
     if (cert !== this.#identity?.cert || key !== this.#identity?.key) {
-      this.#listeners.push(
-        this.#endpoint.listen({
-          cert,
-          key,
-          alpnProtocols: [QUIC_ALPN],
-          ...transportOptions(this.#times),
-        }),
-      );
+      const listener = this.#endpoint.listen({
+        cert,
+        key,
+        alpnProtocols: [QUIC_ALPN],
+        ...transportOptions(this.#times),
+      });
+      this.#listeners.push(listener);
       this.#identity = { cert, key };
-      if (this.#listeners.length === 1) this.#run(this.#listeners[0]!);
+      if (this.#listeners.length === 1) this.#run(listener);
     }
     this.#events = events;
     return true;
   }
 
-  free(): Promise<void> {
+  async free(): Promise<void> {
     this.stop();
-    quietly(() => this.#endpoint.close());
-    for (const listener of this.#listeners) quietly(() => listener.stop());
-    // The socket is closed in another thread, as soon as that has told the connections.
-    return new Promise((resolve) => setTimeout(resolve, 0));
+    const [endpoint, listeners] = [this.#endpoint, this.#listeners];
+    this.#endpoint = undefined;
+    this.#listeners = [];
+    if (endpoint === undefined) return;
+    quietly(() => endpoint.close());
+    for (const listener of listeners) quietly(() => listener.stop());
+    await collected(this.bound);
   }
 
   async #run(listener: Deno.QuicListener): Promise<void> {
@@ -301,25 +373,44 @@ class DenoServer implements QuicServer {
   }
 
   async #accept(incoming: Deno.QuicIncoming, events: QuicServerEvents): Promise<void> {
-    // Its address can't be asked for: Deno (2.9.6) gives the connection up when it is.
-    const accepting = incoming.accept();
     const late = new AbortController();
     const timer = setTimeout(() => {
       const ms = this.#handshakeTimeoutMs;
       late.abort(new Error(`the TLS handshake took longer than ${ms} ms`));
     }, this.#handshakeTimeoutMs);
     try {
-      const conn = await abortable(
-        Promise.resolve(accepting),
-        late.signal,
-        (conn) => quietly(() => conn.close()),
-      );
-      events.onConnection(new DenoConnection(conn, this.bound, false));
+      // Its address can't be asked for: Deno (2.9.6) gives the connection up when it is.
+      const accepting = Promise.resolve(incoming.accept());
+      const onLate = (conn: Deno.QuicConn) => quietly(() => conn.close());
+      const conn = await abortable(accepting, late.signal, onLate);
+      events.onConnection(new DenoConnection(conn, this.bound, () => {}));
     } catch (error) {
       events.onError(error, "");
     } finally {
       clearTimeout(timer);
     }
+  }
+}
+
+/**
+ * Waits until the address of an endpoint is free. Deno (2.9.6) gives it back when the closed endpoint
+ * is collected, which may be hours later in a process that does little: so the collector is told of
+ * memory, none of which is ever touched.
+ */
+async function collected({ host, port }: SocketEnd): Promise<void> {
+  for (let round = 0; round < MAX_COLLECTIONS; round++) {
+    await new Promise((resolve) => setTimeout(resolve, round === 0 ? 0 : COLLECTION_MS));
+    if (isFree(host, port)) return;
+    new ArrayBuffer(COLLECTED_BYTES);
+  }
+}
+
+function isFree(hostname: string, port: number): boolean {
+  try {
+    Deno.listenDatagram({ transport: "udp", hostname, port }).close();
+    return true;
+  } catch {
+    return false;
   }
 }
 

@@ -7,6 +7,7 @@
 import type { TransportError } from "../errors.ts";
 import type { Link, LinkEvents, LinkInfo } from "../transport/transport.ts";
 import type { QuicStream } from "./quic.ts";
+import { varintBytes, withVarint } from "./quic_varint.ts";
 import { HIGH_WATER_BYTES } from "./sockets.ts";
 
 /** What is handed to the stream at a time. */
@@ -16,10 +17,14 @@ const PIECE_BYTES = 64 * 1024;
 export interface QuicLinkHost {
   /** Bytes have arrived: the other side is there. */
   onBytes(): void;
+  /** The longest datagram of the connection, the number of its stream included. */
+  readonly maxDatagramBytes: number;
+  /** Sends a datagram of the connection; false: it was not taken. */
+  sendDatagram(bytes: Uint8Array): boolean;
   /** The link is gone, once. `inOrder`: both sides had finished. */
   onGone(link: QuicLink, inOrder: boolean): void;
   /** Why the stream broke. */
-  failure(cause: unknown): Promise<TransportError>;
+  failure(cause: unknown): TransportError;
 }
 
 /** Wraps a stream, and from then on owns it. */
@@ -52,6 +57,26 @@ export class QuicLink implements Link {
 
   get bufferedBytes(): number {
     return this.#bufferedBytes;
+  }
+
+  get maxDatagramBytes(): number {
+    if (this.#closed) return 0;
+    return Math.max(0, this.#host.maxDatagramBytes - varintBytes(this.streamId));
+  }
+
+  sendDatagram(bytes: Uint8Array): boolean {
+    const id = this.streamId;
+    return !this.#closed && id >= 0 && this.#host.sendDatagram(withVarint(id, bytes));
+  }
+
+  /** The number of its stream; negative while it has none. */
+  get streamId(): number {
+    return this.#stream.id;
+  }
+
+  /** A datagram came for this link. */
+  takeDatagram(bytes: Uint8Array): void {
+    if (!this.#closed && bytes.length > 0) this.#events?.onDatagram?.(bytes);
   }
 
   open(events: LinkEvents): void {
@@ -116,7 +141,7 @@ export class QuicLink implements Link {
         if (waited && this.#queue.length === 0) this.#events?.onDrain();
       }
     } catch (cause) {
-      await this.#fail(cause);
+      this.#fail(cause);
     }
     this.#writing = false;
     if (this.#ended) this.#finish();
@@ -142,7 +167,7 @@ export class QuicLink implements Link {
       try {
         chunks = await this.#stream.read();
       } catch (cause) {
-        await this.#fail(cause);
+        this.#fail(cause);
         break;
       }
       if (this.#closed) break;
@@ -179,9 +204,8 @@ export class QuicLink implements Link {
     if (this.#finished) this.#shut(undefined);
   }
 
-  async #fail(cause: unknown): Promise<void> {
-    if (this.#closed) return;
-    this.#shut(await this.#host.failure(cause));
+  #fail(cause: unknown): void {
+    if (!this.#closed) this.#shut(this.#host.failure(cause));
   }
 
   #shut(error: TransportError | undefined): void {

@@ -6,7 +6,8 @@
 
 /**
  * The way from one host to another. Connections are streams as TCP makes them: what is lost or
- * overtaken on the way shows as a delay, never as missing bytes.
+ * overtaken on the way shows as a delay, never as missing bytes. Datagrams are lost, doubled and
+ * overtaken.
  */
 export interface LinkConditions {
   /**
@@ -31,6 +32,11 @@ export interface LinkConditions {
    * @default {0}
    */
   readonly reorder?: number;
+  /**
+   * Probability, 0 to 1, that a datagram arrives twice. Streams do not show it.
+   * @default {0}
+   */
+  readonly duplicate?: number;
   /**
    * Probability, 0 to 1, that a packet carries only a part of what there is, and that packets which
    * wait at their target are read as one.
@@ -58,6 +64,7 @@ export const DEFAULT_CONDITIONS: Conditions = {
   jitterMs: 0,
   loss: 0,
   reorder: 0,
+  duplicate: 0,
   fragmentation: 0,
   bandwidthBytesPerSecond: Infinity,
   socketBytes: 262_144,
@@ -77,6 +84,7 @@ export function withConditions(base: Conditions, changes: LinkConditions): Condi
     jitterMs: changes.jitterMs ?? base.jitterMs,
     loss: changes.loss ?? base.loss,
     reorder: changes.reorder ?? base.reorder,
+    duplicate: changes.duplicate ?? base.duplicate,
     fragmentation: changes.fragmentation ?? base.fragmentation,
     bandwidthBytesPerSecond: changes.bandwidthBytesPerSecond ?? base.bandwidthBytesPerSecond,
     socketBytes: changes.socketBytes ?? base.socketBytes,
@@ -87,6 +95,7 @@ export function withConditions(base: Conditions, changes: LinkConditions): Condi
   check("jitterMs", all.jitterMs, 0, Number.MAX_SAFE_INTEGER);
   check("loss", all.loss, 0, MOST_LOSS);
   check("reorder", all.reorder, 0, 1);
+  check("duplicate", all.duplicate, 0, 1);
   check("fragmentation", all.fragmentation, 0, 1);
   check("bandwidthBytesPerSecond", all.bandwidthBytesPerSecond, 1, Infinity);
   check("socketBytes", all.socketBytes, 1, Infinity);

@@ -6,6 +6,7 @@
 
 import type { Environment } from "../runtime/environment.ts";
 import type { ListenOptions, Transport } from "../transport/transport.ts";
+import type { SimulatedLink } from "./link.ts";
 import { SimulatedProcess } from "./process.ts";
 import { Random } from "./random.ts";
 import type { Trace } from "./trace.ts";
@@ -20,6 +21,8 @@ export interface HostNetwork {
   readonly down: Set<string>;
   /** The transport of one process. */
   transport(host: SimulatedHost, process: SimulatedProcess): Transport;
+  /** The same for datagrams. */
+  datagrams(process: SimulatedProcess): Transport;
   /** A host is up again: what waits for it goes on. */
   retry(): void;
 }
@@ -40,6 +43,8 @@ export interface HostListener {
   readonly address: string;
   readonly options: ListenOptions;
   readonly process: SimulatedProcess;
+  /** Connections that the kernel has taken while the process stands still. */
+  readonly backlog: Set<SimulatedLink>;
 }
 
 /**
@@ -56,6 +61,7 @@ export class SimulatedHost {
   readonly #network: HostNetwork;
   #process: SimulatedProcess;
   #transport: Transport;
+  #datagrams: Transport;
   #starts = 0;
   #clockOffsetMs = 0;
 
@@ -66,6 +72,7 @@ export class SimulatedHost {
     this.address = `memory://${name}`;
     this.#process = this.#newProcess();
     this.#transport = network.transport(this, this.#process);
+    this.#datagrams = network.datagrams(this.#process);
   }
 
   /** Clocks, timers and randomness of the process. */
@@ -76,6 +83,11 @@ export class SimulatedHost {
   /** The transport of the process, for `memory://` addresses. */
   get transport(): Transport {
     return this.#transport;
+  }
+
+  /** The transport of the process for `udp://name:port` addresses: best-effort messages. */
+  get datagrams(): Transport {
+    return this.#datagrams;
   }
 
   /** Whether its process runs or is paused, and has not crashed. */
@@ -144,6 +156,7 @@ export class SimulatedHost {
     this.#network.down.delete(this.name);
     this.#process = this.#newProcess();
     this.#transport = this.#network.transport(this, this.#process);
+    this.#datagrams = this.#network.datagrams(this.#process);
     this.#network.retry();
   }
 

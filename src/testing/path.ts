@@ -15,6 +15,9 @@ const SYN_RETRANSMIT_MS = 1_000;
 /** Linux gives up after so many. */
 const MAX_RETRANSMITS = 15;
 
+/** Datagrams take what is in the middle of the latencies of connections. */
+const DATAGRAM_PLACE = 0.5;
+
 /** One direction between two hosts. */
 export class Path {
   /** What it is like now. */
@@ -40,6 +43,17 @@ export class Path {
   arrival(now: number, bytes: number, latencyMs: number): number {
     const out = this.#departure(now, bytes);
     return toMicroseconds(out + latencyMs + this.#delays(latencyMs));
+  }
+
+  /** When a datagram that is ready now is out, and when it arrives: not at all, once or twice. */
+  datagram(now: number, bytes: number): { outAt: number; arrivals: number[] } {
+    const outAt = this.#departure(now, bytes);
+    const { loss, duplicate } = this.conditions;
+    if (loss > 0 && this.#random.chance(loss)) return { outAt, arrivals: [] };
+    const copies = duplicate > 0 && this.#random.chance(duplicate) ? 2 : 1;
+    const latencyMs = this.latencyMs(DATAGRAM_PLACE);
+    const arrival = () => toMicroseconds(outAt + latencyMs + this.#detour(latencyMs));
+    return { outAt, arrivals: Array.from({ length: copies }, arrival) };
   }
 
   /** What losses add to the time that a dial takes. */
@@ -69,8 +83,12 @@ export class Path {
   }
 
   #delays(latencyMs: number): number {
+    return this.#losses(Math.max(RETRANSMIT_MS, 2 * latencyMs)) + this.#detour(latencyMs);
+  }
+
+  #detour(latencyMs: number): number {
     const { jitterMs, reorder } = this.conditions;
-    let delayMs = this.#losses(Math.max(RETRANSMIT_MS, 2 * latencyMs));
+    let delayMs = 0;
     if (jitterMs > 0) delayMs += this.#random.next() * jitterMs;
     if (reorder > 0 && this.#random.chance(reorder)) {
       delayMs += this.#random.next() * 2 * latencyMs;

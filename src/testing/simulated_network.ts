@@ -20,6 +20,7 @@ import {
   type LinkConditions,
   withConditions,
 } from "./conditions.ts";
+import { simulatedDatagrams } from "./datagrams.ts";
 import { type HostListener, type HostNetwork, SimulatedHost } from "./host.ts";
 import { type ConnectionEnd, type LinkNetwork, SimulatedLink } from "./link.ts";
 import { Path } from "./path.ts";
@@ -143,12 +144,15 @@ export class SimulatedNetwork {
     const down = new Set<string>();
     const behaviour = { highWaterBytes, bufferedUntilRead };
     this.#links = { time, random, trace, ...behaviour, links, down, nextLink };
+    const path = (from: string, to: string) => this.#path(from, to);
+    const datagrams = { time, trace, down, sockets: new Map(), path };
     this.#machines = {
       seed,
       time,
       trace,
       down,
       transport: (host, process) => this.#transport(host, process),
+      datagrams: (process) => simulatedDatagrams(datagrams, process),
       retry: () => this.#retry(),
     };
   }
@@ -371,10 +375,12 @@ export class SimulatedNetwork {
       const cause = new Error(problem);
       return Promise.reject(new TransportError("ConnectionFailed", message, { cause }));
     }
-    const listener: HostListener = { address, options, process };
+    const listener: HostListener = { address, options, process, backlog: new Set() };
     if (process.alive) host.listeners.set(address, listener);
     const close = () => {
       if (host.listeners.get(address) === listener) host.listeners.delete(address);
+      for (const link of listener.backlog) link.close();
+      listener.backlog.clear();
       return Promise.resolve();
     };
     return Promise.resolve({ address, close });
@@ -432,9 +438,10 @@ export class SimulatedNetwork {
     }
     // The kernel accepts for it, and it learns of it when it goes on.
     const [near, far] = this.#connect(process, acceptor, address, places);
+    listener.backlog.add(far);
     acceptor.turn(() => {
-      const open = this.host(acceptor.host).listeners.get(address) === listener;
-      const release = open ? options.admit(process.host) : undefined;
+      if (!listener.backlog.delete(far)) return;
+      const release = options.admit(process.host);
       if (release === undefined) return far.close();
       far.release = release;
       options.onLink(far);

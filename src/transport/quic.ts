@@ -259,9 +259,9 @@ async function listen(
 ): Promise<Listener> {
   const action = `listen on ${urlOf(address)}`;
   const acceptor = new QuicAcceptor(tls, options);
-  const key = `${address.host}:${address.port}`;
-  const before = address.port === 0 ? undefined : bound.get(key);
   try {
+    const local = { host: (await resolveHost(address.host))[0]!, port: address.port };
+    const before = local.port === 0 ? undefined : bound.get(`${local.host}:${local.port}`);
     let here: BoundAddress;
     if (before !== undefined && before.acceptor === undefined) {
       // Links of a listener that was closed are still alive on this socket.
@@ -271,9 +271,7 @@ async function listen(
       here = before;
     } else {
       const times = quicTimes(options.keepaliveSecs);
-      const local = { host: address.host, port: address.port };
       const { handshakeTimeoutMs } = options;
-      local.host = (await resolveHost(local.host))[0]!;
       const server = await sockets.listen(local, tls, times, handshakeTimeoutMs, acceptor);
       const { host, port } = server.bound;
       here = {

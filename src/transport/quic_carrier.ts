@@ -8,6 +8,7 @@ import type { TransportError } from "../errors.ts";
 import type { QuicConnection, QuicEvents, QuicStream } from "../runtime/quic.ts";
 import { quicLinkFailed } from "../runtime/quic_errors.ts";
 import { QuicLink, type QuicLinkHost } from "../runtime/quic_link.ts";
+import { readVarint } from "../runtime/quic_varint.ts";
 import { formatAddress } from "./address.ts";
 import type { Link, LinkInfo } from "./transport.ts";
 
@@ -85,7 +86,7 @@ export class Carrier implements QuicEvents, QuicLinkHost {
     const link = new QuicLink(stream, this.#info(), this);
     this.#links.add(link);
     if (release !== undefined) this.#releases.set(link, release);
-    if (this.#closed) link.lose(this.#failed(new Error("the connection was closed")));
+    if (this.#closed) link.lose(this.failure(new Error("the connection was closed")));
     return link;
   }
 
@@ -110,13 +111,31 @@ export class Carrier implements QuicEvents, QuicLinkHost {
   }
 
   /** @ignore */
-  onDatagram(_: Uint8Array): void {}
+  onDatagram(bytes: Uint8Array): void {
+    const read = readVarint(bytes);
+    if (read === undefined) return;
+    this.#suspect = false;
+    // Few links share a connection. A datagram may come when its stream is gone, or not there yet.
+    for (const link of this.#links) {
+      if (link.streamId === read.value) return link.takeDatagram(read.rest);
+    }
+  }
+
+  /** @ignore */
+  get maxDatagramBytes(): number {
+    return this.#closed ? 0 : this.#connection.maxDatagramBytes;
+  }
+
+  /** @ignore */
+  sendDatagram(bytes: Uint8Array): boolean {
+    return !this.#closed && this.#connection.sendDatagram(bytes);
+  }
 
   /** @ignore */
   onClose(reason: unknown): void {
     this.#closed = true;
     this.#stay();
-    const error = this.#failed(reason ?? new Error("the connection was closed"));
+    const error = this.failure(reason ?? new Error("the connection was closed"));
     for (const link of [...this.#links]) link.lose(error);
     this.#host.onGone(this);
   }
@@ -136,11 +155,7 @@ export class Carrier implements QuicEvents, QuicLinkHost {
   }
 
   /** @ignore */
-  failure(cause: unknown): Promise<TransportError> {
-    return Promise.resolve(this.#failed(cause));
-  }
-
-  #failed(cause: unknown): TransportError {
+  failure(cause: unknown): TransportError {
     const { host, port } = this.#connection.remote;
     return quicLinkFailed(formatAddress(QUIC_SCHEME, host, port), cause);
   }

@@ -45,6 +45,11 @@ export interface LinkEvents {
   onData(chunk: Uint8Array): boolean | void;
   /** `bufferedBytes` has fallen to 0 after it was above: all that was written has left. */
   onDrain(): void;
+  /**
+   * A datagram of the link arrived, at least one byte: unordered, beside its bytes. The memory
+   * belongs to the receiver.
+   */
+  onDatagram?(bytes: Uint8Array): void;
   /** The other side finished sending (FIN). Writing still works. */
   onEnd(): void;
   /** The link is gone, exactly once, after everything else. With an error if it did not end in order. */
@@ -60,6 +65,16 @@ export interface Link {
    * closes, and counts what is written after that: such bytes never leave.
    */
   readonly bufferedBytes: number;
+  /**
+   * The longest datagram that fits at the moment, in bytes; it may change, and 0 is none. Undefined:
+   * the transport has no datagrams.
+   */
+  readonly maxDatagramBytes?: number;
+  /**
+   * Sends a datagram beside the bytes, which arrives once or not at all, in any order. False: it
+   * was not taken. The bytes must not be changed afterwards.
+   */
+  sendDatagram?(bytes: Uint8Array): boolean;
   /** Starts the flow of events. Called once; data that arrived before is kept and delivered. */
   open(events: LinkEvents): void;
   /**

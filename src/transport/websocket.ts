@@ -7,7 +7,6 @@
  */
 
 import { TransportError } from "../errors.ts";
-import { certificateFitsHost } from "../runtime/host_name_check.ts";
 import type { Runtime, SocketAddress } from "../runtime/runtime.ts";
 import { type Address, formatAddress, parseAddress, parseDialAddress } from "./address.ts";
 import type {
@@ -57,9 +56,9 @@ function webSocketTransport(runtime: Runtime, scheme: "ws" | "wss"): Transport {
     },
     dial: async (address, options) => {
       const parsed = parseDialAddress(address);
-      if (encrypted) return await dialSecure(runtime, parsed, options);
-      refuseTls(options.tls, address);
-      return (await dial(runtime, parsed, options)).link;
+      if (!encrypted) refuseTls(options.tls, address);
+      const tls = encrypted ? options.tls ?? PUBLIC_AUTHORITIES : undefined;
+      return await dial(runtime, parsed, { ...options, tls });
     },
     listen: async (address, options) => {
       const parsed = parseAddress(address);
@@ -70,26 +69,7 @@ function webSocketTransport(runtime: Runtime, scheme: "ws" | "wss"): Transport {
   };
 }
 
-async function dialSecure(runtime: Runtime, address: Address, options: DialOptions): Promise<Link> {
-  const tls = options.tls ?? PUBLIC_AUTHORITIES;
-  const { link, proof } = await dial(runtime, address, { ...options, tls });
-  const { peerCertificate } = link.info;
-  // Where keys prove who is at the other end, the name in the certificate does not: without this,
-  // whoever has any certificate of the authority could stand between.
-  if (!proof || tls.verifyHostName) return link;
-  if (peerCertificate !== undefined && certificateFitsHost(peerCertificate, address.host)) {
-    return link;
-  }
-  link.close();
-  const { host } = address;
-  throw new TransportError(
-    "HandshakeFailed",
-    `Cannot connect to ${link.info.remoteAddress}: its certificate is not for the host ${host}`,
-    { recovery: "give the server a certificate for the host name that is dialed" },
-  );
-}
-
-async function dial(runtime: Runtime, address: Address, options: DialOptions) {
+async function dial(runtime: Runtime, address: Address, options: DialOptions): Promise<Link> {
   const { scheme, host, port, path } = address;
   const inner = await runtime.connect(socketAddress(address), options);
   const target = {

@@ -35,15 +35,8 @@ export interface UpgradeTarget {
   readonly host: string;
   /** From its slash on. */
   readonly path: string;
-  /** Whether to offer that both sides prove their keys. */
+  /** Whether to offer that we prove our key. */
   readonly offerProof: boolean;
-}
-
-/** What came of a dialer's upgrade. */
-export interface Upgraded {
-  readonly link: WebSocketLink;
-  /** The listener can't see certificates: both sides are to prove their keys. */
-  readonly proof: boolean;
 }
 
 /** Tells a link's events to whoever is concerned at the time. */
@@ -80,7 +73,7 @@ export function upgradeDialed(
   inner: Link,
   target: UpgradeTarget,
   signal: AbortSignal,
-): Promise<Upgraded> {
+): Promise<WebSocketLink> {
   return new Promise((resolve, reject) => {
     const action = `connect to ${target.url}`;
     const offered = target.offerProof ? [SUBPROTOCOL, SUBPROTOCOL_PROOF] : [SUBPROTOCOL];
@@ -106,8 +99,9 @@ export function upgradeDialed(
         return false;
       }
       signal.removeEventListener("abort", onAbort);
-      const proof = protocol === SUBPROTOCOL_PROOF;
-      resolve({ link: takeOver(inner, handover, rest, true, proof), proof });
+      // The listener can't see our certificate.
+      const proofNeeded = protocol === SUBPROTOCOL_PROOF;
+      resolve(takeOver(inner, handover, rest, true, proofNeeded));
       return false;
     };
     const lost = (cause?: TransportError) => {
@@ -228,7 +222,7 @@ const NOBODY: LinkEvents = {
 };
 
 /** Makes a WebSocket of a link after the upgrade; `rest` is what came behind the head. */
-export function takeOver(
+function takeOver(
   inner: Link,
   handover: { target: LinkEvents },
   rest: Uint8Array,

@@ -14,9 +14,13 @@ import {
 } from "../../mod.ts";
 import { bytes, Cluster, inbox, text } from "../support/cluster.ts";
 import { DatagramNetwork, type Trouble } from "../support/datagram_network.ts";
+import { seededRandom } from "../support/memory_network.ts";
 import { newKeys } from "./on_the_line.ts";
 
 const KIND = { hello: 0, retry: 1, welcome: 2, reject: 3, data: 4, request: 5, ping: 9, pong: 10 };
+
+/** Seeds of the runs in which much goes wrong at once. */
+const SEEDS = [1, 2, 3, 4, 5, 6];
 
 type Options = Partial<EndpointConfig>;
 
@@ -131,6 +135,9 @@ describe("messages over datagrams", () => {
       const { messagesReceived, payloadBytesReceived, peerCount, datagrams } = b.stats();
       assert.deepEqual([messagesReceived, payloadBytesReceived, peerCount], [1, 5, 1]);
       assert.equal(datagrams.packetsReceived, 4);
+      const { established, byProtocol } = a.stats().connections;
+      const { established: ofDatagrams, active, bytesSent } = byProtocol.dgram!;
+      assert.deepEqual([established, ofDatagrams, active, bytesSent], [1, 1, 1, 34 + 32]);
       await cluster.environment.run(a.disconnect("b"));
       await cluster.environment.advance(10);
       assert.equal(a.peer("b"), undefined);
@@ -213,6 +220,66 @@ describe("messages over datagrams", () => {
       await a.send("b", bytes("again"));
       await cluster.environment.advance(10);
       assert.deepEqual(inbox(b), ["again"]);
+    }),
+  );
+
+  it(
+    "that find the socket full wait, or are refused or dropped, as they are told",
+    inDatagrams(async (cluster) => {
+      const { network, environment } = cluster;
+      const [a, b] = await cluster.pair();
+      network.full = true;
+      let sent = 0;
+      const waiting = a.send("b", bytes("waits")).then(() => sent++);
+      const controller = new AbortController();
+      const given = a.send("b", bytes("given up"), { signal: controller.signal });
+      given.catch(() => {});
+      assert.equal(a.trySend("b", bytes("no")), false);
+      await assert.rejects(a.send("b", bytes("no"), { whenFull: "reject" }), {
+        code: "Backpressure",
+      });
+      await a.send("b", bytes("no"), { whenFull: "drop-newest" });
+      await a.send("b", bytes("no"), { whenFull: "drop-oldest" });
+      await environment.advance(10);
+      controller.abort(new Error("enough"));
+      await assert.rejects(given, { message: "enough" });
+      assert.equal(sent, 0);
+      network.drain();
+      await environment.run(waiting);
+      await environment.advance(10);
+      assert.deepEqual(inbox(b), ["waits"]);
+      const { messagesDropped, backpressureEvents, datagrams } = a.stats();
+      assert.deepEqual([messagesDropped, backpressureEvents, datagrams.unsent], [2, 6, 6]);
+      network.full = true;
+      const lost = a.send("b", bytes("no"));
+      lost.catch(() => {});
+      await environment.run(a.close({ drainMs: 0 }));
+      await assert.rejects(lost, { code: "Shutdown" });
+      network.drain();
+    }),
+  );
+
+  it(
+    "of a peer that keeps no limit are not taken",
+    inDatagrams(async (cluster) => {
+      const [a, b] = await cluster.pair();
+      const { network, environment } = cluster;
+      const c = await cluster.start("c", { maxMessageSize: 100 });
+      await cluster.connect(a, "c");
+      await a.send("b", new Uint8Array(101));
+      await environment.advance(10);
+      assert.equal(inbox(b).length, 1);
+      // The body of the one in a packet to the other.
+      const long = network.seen.findLast(({ to }) => to === addressOf("b"))!.packet;
+      await a.send("c", new Uint8Array(1));
+      const short = network.seen.at(-1)!.packet;
+      network.inject(
+        Uint8Array.from([...short.subarray(0, 25), 99, ...long.subarray(26)]),
+        addressOf("a"),
+        addressOf("c"),
+      );
+      await environment.advance(10);
+      assert.deepEqual([inbox(c).length, c.stats().datagrams.invalid], [1, 1]);
     }),
   );
 
@@ -498,7 +565,10 @@ describe("requests over datagrams", () => {
       const asked = a.request("b", bytes("?"), { topic: "get", timeoutMs: 60_000 });
       await environment.until(() => a.peer("b")?.health === "down");
       network.filter = () => true;
-      assert.equal(text(await environment.run(asked)), "here");
+      await environment.until(() => a.peer("b")?.health === "up");
+      await environment.advance(5);
+      assert.equal(a.peer("b")!.openRequests, 0);
+      assert.equal(text(await asked), "here");
       assert.equal(runs, 1);
       assert.equal(a.stats().reconnections, 1);
     }),
@@ -621,8 +691,42 @@ describe("the handshake over datagrams", () => {
       const signal = AbortSignal.abort(new Error("enough"));
       const connecting = a.connect({ nodeId: "b", address: addressOf("b") }, { signal });
       await assert.rejects(connecting, { message: "enough" });
-      const hellos = cluster.network.sentTo(addressOf("b"));
+      const controller = new AbortController();
+      const given = a.connect(
+        { nodeId: "b", address: addressOf("b") },
+        { signal: controller.signal },
+      );
+      given.catch(() => {});
+      await cluster.environment.advance(100);
+      const before = cluster.network.sentTo(addressOf("b")).length;
+      controller.abort(new Error("later"));
+      await assert.rejects(given, { message: "later" });
+      assert.equal(a.peer("b"), undefined);
+      await cluster.environment.advance(1000);
+      assert.equal(cluster.network.sentTo(addressOf("b")).length, before);
+      const hellos = cluster.network.sentTo(addressOf("b")).slice(0, 3);
       assert.deepEqual(hellos.map(({ packet }) => packet.length), [1200, 1200, 1200]);
+    }),
+  );
+
+  it(
+    "is judged so often for one host and no more",
+    inDatagrams(async (cluster) => {
+      const b = await cluster.start("b", { authToken: "secret" });
+      const dialers: Promise<string>[] = [];
+      for (let i = 0; i < 120; i++) {
+        const dialer = await cluster.start(`d${i}`, {
+          listen: `dgram://crowd:${i + 1}`,
+          transports: [cluster.network.transport("crowd")],
+        });
+        const connecting = dialer.connect({ nodeId: "b", address: addressOf("b") });
+        dialers.push(connecting.then(() => "", (error) => error.rejectCode));
+      }
+      await cluster.environment.advance(100);
+      assert.equal(b.stats().errors.HandshakeFailed, 100);
+      // The others ask again.
+      const codes = await cluster.environment.run(Promise.all(dialers));
+      assert.deepEqual(new Set(codes), new Set(["AUTH_FAILED"]));
     }),
   );
 
@@ -985,4 +1089,89 @@ describe("datagrams under signatures", () => {
       assert.deepEqual([inbox(b), b.stats().datagrams.forged], [[], 1]);
     }),
   );
+});
+
+describe("a cluster over a bad network", () => {
+  const NODES = ["a", "b", "c", "d"];
+  const STEPS = 60;
+
+  for (const seed of SEEDS) {
+    it(
+      `runs nothing twice and delivers nothing twice, through cuts, moves and restarts (seed ${seed})`,
+      inDatagrams(
+        async (cluster) => {
+          const { environment, network } = cluster;
+          const random = seededRandom(seed);
+          const pick = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)]!;
+          const endpoints = new Map<string, Endpoint>();
+          const seen = new Map<string, number>();
+          const note = (what: string) => void seen.set(what, (seen.get(what) ?? 0) + 1);
+          let answered = 0;
+          let lost = 0;
+          let port = 1;
+          const start = async (nodeId: string) => {
+            const peers = NODES.filter((other) => other !== nodeId)
+              .map((other) => ({ nodeId: other, address: addressOf(other) }));
+            const endpoint = await cluster.start(nodeId, {
+              peers,
+              keepaliveIntervalSecs: 1,
+              connectTimeoutMs: 2000,
+              reconnect: { maxBackoffMs: 1000 },
+              recvBufferSize: 100_000,
+            });
+            endpoint.onMessage(({ payload }) => note(`message ${text(payload)}`));
+            endpoint.handle("run", async ({ payload }) => {
+              note(`request ${text(payload)}`);
+              const delay = payload.length % 3 * 40;
+              await new Promise<void>((done) => void environment.setTimer(delay, done));
+              return payload;
+            });
+            endpoints.set(nodeId, endpoint);
+          };
+          for (const nodeId of NODES) await start(nodeId);
+          for (let step = 0; step < STEPS; step++) {
+            for (const [from, endpoint] of endpoints) {
+              for (const to of NODES.filter((node) => node !== from)) {
+                endpoint.send(to, bytes(`${from} ${to} ${step}`)).catch(() => {});
+                const what = bytes(`${from} ${to} ${step}`.padEnd(10 + step % 5));
+                endpoint.request(to, what, { topic: "run", timeoutMs: 8000 }).then((answer) => {
+                  assert.deepEqual(answer, what);
+                  answered++;
+                }, () => lost++);
+              }
+            }
+            const event = random();
+            if (event < 0.1) {
+              const cut = addressOf(pick(NODES));
+              network.filter = (packet) => packet.from !== cut && packet.to !== cut;
+            } else if (event < 0.3) {
+              network.filter = () => true;
+            } else if (event < 0.35) {
+              const node = pick(NODES);
+              await environment.run(endpoints.get(node)!.close({ drainMs: 0 }));
+              await start(node);
+            } else if (event < 0.45) {
+              network.mask(addressOf(pick(NODES)), `dgram://moved:${port++}`);
+            }
+            await environment.advance(random() * 300);
+          }
+          network.filter = () => true;
+          network.trouble = {};
+          await environment.advance(20_000);
+          const twice = [...seen].filter(([, times]) => times > 1);
+          assert.deepEqual(twice, []);
+          assert.equal(answered + lost, STEPS * NODES.length * (NODES.length - 1));
+          assert.ok(answered > STEPS * 6, `${answered} answered`);
+          for (const [from, endpoint] of endpoints) {
+            for (const to of NODES.filter((node) => node !== from)) {
+              assert.equal(endpoint.peer(to)?.health, "up", `${from} ${to}`);
+              assert.equal(endpoint.peer(to)!.connections.length, 1, `${from} ${to}`);
+            }
+          }
+        },
+        { loss: 0.15, doubled: 0.1, latencyMs: 2, spreadMs: 40 },
+        seed,
+      ),
+    );
+  }
 });

@@ -4,7 +4,12 @@ import assert from "node:assert/strict";
 import * as dgram from "node:dgram";
 import { once } from "node:events";
 import { describe, it } from "node:test";
-import { Endpoint, type EndpointConfig, TransportError, type WarningDetail } from "../../mod.ts";
+import {
+  Endpoint,
+  type EndpointConfig,
+  type TransportError,
+  type WarningDetail,
+} from "../../mod.ts";
 import { TestCa } from "../support/certs.ts";
 import { bytes, text } from "../support/cluster.ts";
 import { seededRandom } from "../support/memory_network.ts";
@@ -337,6 +342,8 @@ describe("UDP where the security mode asks for more", () => {
         const connecting = a.connect({ nodeId: "b", address: "udp://127.0.0.1:9" });
         await assert.rejects(connecting, { code });
         assert.equal(a.peers().length, 0);
+        const peers = [{ nodeId: "b", address: "udp://127.0.0.1:9" }];
+        await assert.rejects(endpoints.start("a", { security, tls, listen: [], peers }), { code });
       }),
     );
 

@@ -1,6 +1,10 @@
 /** Fuzz targets: everything that reads one piece of bytes. */
 
 import assert from "node:assert/strict";
+import { judgeHelloPacket, readWelcome } from "../../src/protocol/datagram/greeting.ts";
+import { DatagramLink } from "../../src/protocol/datagram/link.ts";
+import * as packets from "../../src/protocol/datagram/packet.ts";
+import { PACKET } from "../../src/protocol/datagram/types.ts";
 import { decodeEnvelope, encodeEnvelope } from "../../src/protocol/envelope.ts";
 import { EnvelopeWindow } from "../../src/protocol/envelope_window.ts";
 import { encodeFrame, FrameDecoder } from "../../src/protocol/frame.ts";
@@ -14,6 +18,7 @@ import {
 } from "../../src/protocol/handshake.ts";
 import { checkLz4Block } from "../../src/protocol/lz4_block.ts";
 import { decodeBodyV2 } from "../../src/protocol/message.ts";
+import type { Negotiated } from "../../src/protocol/negotiate.ts";
 import { Outbox } from "../../src/protocol/outbox.ts";
 import { parseProof } from "../../src/protocol/proof.ts";
 import { ReplayWindow } from "../../src/protocol/replay.ts";
@@ -23,6 +28,7 @@ import { decompressPayload } from "../../src/protocol/v3/compression.ts";
 import { Frame, FrameCodec } from "../../src/protocol/v3/frame_codec.ts";
 import { readAcks, readCodeMessage, readGoaway } from "../../src/protocol/v3/payloads.ts";
 import { KIND } from "../../src/protocol/v3/types.ts";
+import { sha256 } from "../../src/runtime/ed25519.ts";
 import { crc32 } from "../../src/runtime/crc32.ts";
 import { loadLz4 } from "../../src/runtime/lz4.ts";
 import { loadZstd } from "../../src/runtime/zstd.ts";
@@ -36,6 +42,7 @@ import { CONFIGS, TOML_WORDS } from "./corpus/configs.ts";
 import { ENVELOPES } from "./corpus/envelopes.ts";
 import { CHUNKS, V2_BODIES, V3_BODIES } from "./corpus/frames.ts";
 import { ANSWERS, HELLOS, JSON_WORDS, PROOFS } from "./corpus/handshakes.ts";
+import { PACKETS } from "./corpus/packets.ts";
 import { attempt, pieces, type Target } from "./target.ts";
 
 const MAX_FRAME_BYTES = 65_536;
@@ -194,6 +201,12 @@ export const DECODERS: readonly Target[] = [
     },
   },
   {
+    name: "packet",
+    corpus: PACKETS,
+    dictionary: [],
+    run: readPacket,
+  },
+  {
     name: "configuration in TOML",
     corpus: CONFIGS,
     dictionary: TOML_WORDS,
@@ -230,6 +243,63 @@ function frames(
     });
     return { bodies, error: String(error) };
   }
+}
+
+/** A packet, read as what it says it is. */
+function readPacket(input: Uint8Array): void {
+  const prefix = packets.readPrefix(input);
+  if (prefix === undefined) return;
+  const { kind, tag } = prefix;
+  const greeter = { local, authToken: undefined, seal: undefined, sha256 };
+  switch (kind) {
+    case PACKET.hello: {
+      const hello = attempt(() => packets.readHello(input));
+      if (hello === undefined) return;
+      judgeHelloPacket(greeter, tag, hello, NOW);
+      const again = packets.encodeHelloPacket(tag, hello);
+      assert.ok(again.length <= input.length);
+      assert.deepEqual(packets.readHello(again), hello);
+      return;
+    }
+    case PACKET.retry: {
+      const cookie = attempt(() => packets.readRetry(input));
+      if (cookie !== undefined) assert.deepEqual(packets.encodeRetry(tag, cookie), input);
+      return;
+    }
+    case PACKET.welcome:
+      attempt(() => readWelcome(greeter, "node1", input, NOW));
+      return;
+  }
+  const sent: Uint8Array[] = [];
+  const link = new DatagramLink({
+    negotiated: { nodeId: "node1", version: 3 } as Negotiated,
+    ownTag: tag,
+    peerTag: tag,
+    dialed: false,
+    address: "here",
+    seal: undefined,
+    keepaliveMs: 1000,
+    randomBytes: (length) => new Uint8Array(length),
+    send: (packet) => sent.push(packet) > 0,
+  }, 0);
+  const body = link.open(input, NOW, 0);
+  if (typeof body === "string") return;
+  assert.equal(link.open(input, NOW, 0), "replayed");
+  link.cameFrom("there", input.length, NOW, 0);
+  attempt(() => link.handlePing(body, "there", NOW));
+  for (const packet of sent) assert.ok(packet.length <= input.length, "more than came");
+  readPacketBody(kind, body);
+}
+
+function readPacketBody(kind: number, body: Uint8Array): void {
+  if (kind === PACKET.data) attempt(() => packets.readData(body));
+  if (kind === PACKET.request) attempt(() => packets.readRequest(body));
+  if (kind === PACKET.bye) attempt(() => readGoaway(body));
+  if (kind < PACKET.response || kind > PACKET.cancel) return;
+  const answer = attempt(() => packets.readAnswer(body));
+  if (answer === undefined) return;
+  assert.deepEqual(packets.encodeAnswer(answer.id, answer.rest), body);
+  if (kind === PACKET.error) attempt(() => readCodeMessage(answer.rest));
 }
 
 function codecOf(checksum: boolean, packs = true): FrameCodec {

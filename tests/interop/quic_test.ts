@@ -206,6 +206,30 @@ for (const runtimes of pairs) {
       }
     });
 
+    it("sends in datagrams what need not arrive, both ways", async () => {
+      const ca = await TestCa.create();
+      const loose = { delivery: "at-most-once" } as const;
+      const dials = { ...await strict(ca, "a"), ...asA(), ...loose };
+      const listens = { ...await strict(ca, "b"), ...asB(), ...loose };
+      await withPair(runtimes, dials, listens, async (pair) => {
+        const { a, b } = pair;
+        await connect(pair);
+        for (const [from, to, name] of [[a, b, "b"], [b, a, "a"]] as const) {
+          const { capabilities } = await from.tell({ do: "peer", nodeId: name });
+          assert.ok(capabilities.includes("datagrams"));
+          await from.tell({ do: "send", nodeId: name, count: 100, size: 500 });
+          const own = name === "b" ? "a" : "b";
+          // The network may lose some, but hardly on this host.
+          const received = await to.until<Record<string, { count: number; bytes: number }>>(
+            { do: "received" },
+            (received) => (received[own]?.count ?? 0) >= 50,
+          );
+          assert.ok(received[own]!.count <= 100);
+          assert.equal(received[own]!.bytes, received[own]!.count * 500);
+        }
+      });
+    });
+
     it("goes on when the dialer's address changes, on the same connection", async () => {
       await flowing(runtimes, {}, async ({ a }, proxy, pass) => {
         for (let round = 1; round <= 3; round++) {

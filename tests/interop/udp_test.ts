@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { EndpointOptions } from "../../mod.ts";
-import { RUNTIMES } from "../../tools/runtimes.ts";
+import { type RuntimeName, RUNTIMES } from "../../tools/runtimes.ts";
 import { newKeys } from "../endpoint/on_the_line.ts";
 import { TestCa } from "../support/certs.ts";
 import { mayRun } from "../support/may_run.ts";
@@ -42,44 +42,50 @@ async function strict(): Promise<Options> {
 for (const dialer of RUNTIMES) {
   for (const listener of RUNTIMES) {
     describe(`datagrams from ${dialer} to ${listener}`, { skip }, () => {
-      it("carry messages and requests both ways", () => meet(plain, []));
-      it("do so signed, in strict mode", async () => meet(await strict(), ["signed"]));
+      it("carry messages and requests both ways", () => meet(dialer, listener, plain, []));
+      it("do so signed, in strict mode", async () =>
+        meet(dialer, listener, await strict(), ["signed"]));
     });
+  }
+}
 
-    async function meet(options: Options, capabilities: string[]): Promise<void> {
-      const [a, b] = [new Actor(dialer), new Actor(listener)];
-      try {
-        const listening = { nodeId: "b", ...await options("b"), listen: "udp://127.0.0.1:0" };
-        const [address] = await b.tell({ do: "start", options: listening });
-        assert.match(address, /^udp:\/\/127\.0\.0\.1:\d+$/);
-        await a.tell({ do: "start", options: { nodeId: "a", ...await options("a") } });
-        await a.tell({ do: "connect", nodeId: "b", address });
-        for (const actor of [a, b]) await actor.tell({ do: "serve" });
-        for (const [actor, nodeId] of [[a, "b"], [b, "a"]] as const) {
-          const peer = await actor.until<{ connections: number; capabilities: string[] } | null>(
-            { do: "peer", nodeId },
-            (peer) => peer?.connections === 1,
-          );
-          assert.deepEqual(peer?.capabilities, capabilities);
-          await actor.tell({ do: "send", nodeId, count: COUNT, size: SIZE });
-          const [small, large, none]: Outcome[] = [
-            ...await actor.tell({ do: "ask", nodeId, size: SIZE, topic: "echo" }),
-            ...await actor.tell({ do: "ask", nodeId, size: LARGEST, topic: "echo" }),
-            ...await actor.tell({ do: "ask", nodeId, size: 8, topic: "nothing" }),
-          ];
-          assert.deepEqual([small?.length, large?.length], [SIZE, LARGEST]);
-          assert.equal(none?.remoteCode, "NO_HANDLER");
-        }
-        for (const [actor, from] of [[a, "b"], [b, "a"]] as const) {
-          const received = await actor.until<Record<string, { count: number; bytes: number }>>(
-            { do: "received" },
-            (all) => all[from]?.count === COUNT,
-          );
-          assert.equal(received[from]?.bytes, COUNT * SIZE);
-        }
-      } finally {
-        await Promise.all([a.close(), b.close()]);
-      }
+async function meet(
+  dialer: RuntimeName,
+  listener: RuntimeName,
+  options: Options,
+  capabilities: string[],
+): Promise<void> {
+  const [a, b] = [new Actor(dialer), new Actor(listener)];
+  try {
+    const listening = { nodeId: "b", ...await options("b"), listen: "udp://127.0.0.1:0" };
+    const [address] = await b.tell({ do: "start", options: listening });
+    assert.match(address, /^udp:\/\/127\.0\.0\.1:\d+$/);
+    await a.tell({ do: "start", options: { nodeId: "a", ...await options("a") } });
+    await a.tell({ do: "connect", nodeId: "b", address });
+    for (const actor of [a, b]) await actor.tell({ do: "serve" });
+    for (const [actor, nodeId] of [[a, "b"], [b, "a"]] as const) {
+      const peer = await actor.until<{ connections: number; capabilities: string[] } | null>(
+        { do: "peer", nodeId },
+        (peer) => peer?.connections === 1,
+      );
+      assert.deepEqual(peer?.capabilities, capabilities);
+      await actor.tell({ do: "send", nodeId, count: COUNT, size: SIZE });
+      const [small, large, none]: Outcome[] = [
+        ...await actor.tell({ do: "ask", nodeId, size: SIZE, topic: "echo" }),
+        ...await actor.tell({ do: "ask", nodeId, size: LARGEST, topic: "echo" }),
+        ...await actor.tell({ do: "ask", nodeId, size: 8, topic: "nothing" }),
+      ];
+      assert.deepEqual([small?.length, large?.length], [SIZE, LARGEST]);
+      assert.equal(none?.remoteCode, "NO_HANDLER");
     }
+    for (const [actor, from] of [[a, "b"], [b, "a"]] as const) {
+      const received = await actor.until<Record<string, { count: number; bytes: number }>>(
+        { do: "received" },
+        (all) => all[from]?.count === COUNT,
+      );
+      assert.equal(received[from]?.bytes, COUNT * SIZE);
+    }
+  } finally {
+    await Promise.all([a.close(), b.close()]);
   }
 }

@@ -33,6 +33,21 @@ const STATS: TransportStats = {
     pendingHandshakes: 20,
     requestsAndStreams: 21,
   },
+  datagrams: {
+    packetsSent: 100,
+    packetsReceived: 101,
+    invalid: 102,
+    unknown: 103,
+    replayed: 104,
+    forged: 105,
+    refused: 106,
+    dropped: 107,
+    unsent: 108,
+    sendErrors: 109,
+    repeatedRequests: 110,
+    repeatedAnswers: 111,
+    migrations: 112,
+  },
   errors: { Timeout: 22, HandshakeFailed: 23 },
   handlerErrors: 24,
   connections: {
@@ -166,6 +181,21 @@ hawser_refused_total{reason="max_connections"} 18
 hawser_refused_total{reason="max_connections_per_host"} 19
 hawser_refused_total{reason="pending_handshakes"} 20
 hawser_refused_total{reason="requests_and_streams"} 21
+# HELP hawser_datagrams_total What happened to datagrams.
+# TYPE hawser_datagrams_total counter
+hawser_datagrams_total{event="packets_sent"} 100
+hawser_datagrams_total{event="packets_received"} 101
+hawser_datagrams_total{event="invalid"} 102
+hawser_datagrams_total{event="unknown"} 103
+hawser_datagrams_total{event="replayed"} 104
+hawser_datagrams_total{event="forged"} 105
+hawser_datagrams_total{event="refused"} 106
+hawser_datagrams_total{event="dropped"} 107
+hawser_datagrams_total{event="unsent"} 108
+hawser_datagrams_total{event="send_errors"} 109
+hawser_datagrams_total{event="repeated_requests"} 110
+hawser_datagrams_total{event="repeated_answers"} 111
+hawser_datagrams_total{event="migrations"} 112
 # HELP hawser_errors_total Failures of connections and handlers by code.
 # TYPE hawser_errors_total counter
 hawser_errors_total{code="Timeout"} 22

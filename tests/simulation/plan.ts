@@ -24,6 +24,10 @@ export interface NetworkPlan {
   readonly swallows: boolean;
   /** What links say of themselves. */
   readonly encrypted: boolean;
+  /** Probabilities that a packet is lost, or overtaken. */
+  readonly loss: number;
+  readonly reorder: number;
+  readonly bandwidthBytesPerSecond: number;
 }
 
 /** How an application takes its messages. */
@@ -45,6 +49,10 @@ export interface FaultRates {
   readonly restart: number;
   /** One side calls `disconnect`. */
   readonly disconnect: number;
+  /** A process stands still for a while. */
+  readonly pause: number;
+  /** One side forgets its connections with another, which is not told. */
+  readonly forget: number;
 }
 
 /** How a node sends. */
@@ -96,6 +104,9 @@ export interface Plan {
   readonly processesDie: boolean;
 }
 
+const NO_MORE_FAULTS = { pause: 0, forget: 0 };
+const GOOD_PATH = { loss: 0, reorder: 0, bandwidthBytesPerSecond: Infinity };
+
 const ALL_LANES: readonly LaneName[] = ["control", "normal", "normal", "bulk"];
 
 /** Draws a run. */
@@ -105,8 +116,13 @@ export function drawPlan(seed: number, version: ProtocolVersion): Plan {
   const more = new Random(seed, 6);
   const pools = new Random(seed, 7);
   const leaves = version === 3 && more.chance(0.04);
-  const faults = { ...drawFaults(r, version), ...(leaves ? { disconnect: 0.08 } : {}) };
-  const network = drawNetwork(r);
+  const bad = new Random(seed, 8);
+  const faults = {
+    ...drawFaults(r, version),
+    ...(leaves ? { disconnect: 0.08 } : {}),
+    ...(version === 3 ? drawMoreFaults(bad) : {}),
+  };
+  const network = { ...drawNetwork(r), ...(version === 3 ? drawBadPath(bad) : GOOD_PATH) };
   const processesDie = faults.restart > 0;
   const shortWindow = r.chance(0.05);
   const sessionsEnd = processesDie || shortWindow || faults.disconnect > 0;
@@ -148,15 +164,35 @@ function drawFaults(r: Random, version: ProtocolVersion): FaultRates {
     corrupt: rate(0.15, 0.06),
     restart: rate(0.3, 0.05),
     disconnect: rate(0.05, 0.03),
+    ...NO_MORE_FAULTS,
   };
   if (r.chance(0.08)) {
-    return { cut: 0, end: 0, stall: 0, partition: 0, corrupt: 0, restart: 0, disconnect: 0 };
+    return {
+      ...{ cut: 0, end: 0, stall: 0, partition: 0, corrupt: 0, restart: 0, disconnect: 0 },
+      ...NO_MORE_FAULTS,
+    };
   }
   // Version 2 has no pings: where a peer lives, it takes a dead connection for a slow one.
   return version === 2 ? { ...faults, corrupt: 0, stall: 0 } : faults;
 }
 
-function drawNetwork(r: Random): NetworkPlan {
+function drawMoreFaults(r: Random): Pick<FaultRates, "pause" | "forget"> {
+  return {
+    pause: r.chance(0.2) ? r.next() * 0.05 : 0,
+    forget: r.chance(0.15) ? r.next() * 0.06 : 0,
+  };
+}
+
+/** What goes wrong with single packets. */
+function drawBadPath(r: Random): typeof GOOD_PATH {
+  return {
+    loss: r.chance(0.15) ? r.next() * 0.04 : 0,
+    reorder: r.chance(0.15) ? r.next() * 0.2 : 0,
+    bandwidthBytesPerSecond: r.chance(0.2) ? r.spread(200_000, 10_000_000) : Infinity,
+  };
+}
+
+function drawNetwork(r: Random): Omit<NetworkPlan, keyof typeof GOOD_PATH> {
   const latencyMs = r.spread(1, 40) - (r.chance(0.2) ? 1 : 0);
   return {
     latencyMs,
@@ -169,9 +205,10 @@ function drawNetwork(r: Random): NetworkPlan {
   };
 }
 
-/** The longest round trip. */
-function roundTripMs({ latencyMs, spreadMs, jitterMs }: NetworkPlan): number {
-  return 2 * (latencyMs + spreadMs + jitterMs);
+/** The longest round trip, behind what fills a connection. */
+function roundTripMs(network: NetworkPlan): number {
+  const { latencyMs, spreadMs, jitterMs, socketBytes, bandwidthBytesPerSecond } = network;
+  return 2 * (latencyMs + spreadMs + jitterMs + 1000 * socketBytes / bandwidthBytesPerSecond);
 }
 
 function drawTraffic(

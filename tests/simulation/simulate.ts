@@ -61,16 +61,14 @@ function networkOf(
   { seed, network }: Plan,
   onEvent: ((line: string) => void) | undefined,
 ): SimulatedNetwork {
-  const { latencyMs, spreadMs, jitterMs, socketBytes, encrypted } = network;
+  const { latencyMs, spreadMs, highWater, swallows, ...conditions } = network;
   return new SimulatedNetwork({
+    ...conditions,
     seed,
     latencyMs: [latencyMs, latencyMs + spreadMs],
-    jitterMs,
     fragmentation: 0.4,
-    socketBytes,
-    highWaterBytes: network.highWater,
-    bufferedUntilRead: !network.swallows,
-    encrypted,
+    highWaterBytes: highWater,
+    bufferedUntilRead: !swallows,
     ...(onEvent === undefined ? {} : { onEvent }),
   });
 }
@@ -198,6 +196,8 @@ class Run implements World {
     if (happens(faults.partition)) this.#partition();
     if (happens(faults.disconnect)) this.#disconnect();
     if (happens(faults.restart)) await this.#endProcess();
+    if (happens(faults.pause)) this.#pause();
+    if (happens(faults.forget)) this.#forget();
   }
 
   #pickLink(): ConnectionEnd | undefined {
@@ -237,6 +237,20 @@ class Run implements World {
     });
   }
 
+  #pause(): void {
+    const r = this.#random;
+    const host = this.network.host(nodeName(r.between(0, this.#places.length - 1)));
+    host.pause();
+    this.network.after(r.spread(1, LONGEST_FAULT_MS), () => host.resume());
+  }
+
+  #forget(): void {
+    const r = this.#random;
+    const node = r.between(0, this.#places.length - 1);
+    const other = (node + r.between(1, this.#places.length - 1)) % this.#places.length;
+    this.network.halfOpen(nodeName(node), nodeName(other));
+  }
+
   #disconnect(): void {
     const r = this.#random;
     const node = r.between(0, this.#places.length - 1);
@@ -258,6 +272,8 @@ class Run implements World {
     this.#note(how, node, process.id.start);
     place.process = undefined;
     if (how === "close") {
+      // Who stands still closes nothing.
+      this.network.host(nodeName(node)).resume();
       place.closing = true;
       const closed = process.close(r.chance(0.5) ? 0 : r.between(1, 300)).then(() => {
         place.closing = false;
@@ -328,7 +344,8 @@ class Run implements World {
     await this.network.runUntil(Promise.all(closes));
     await this.network.run(LONGEST_FAULT_MS);
     const left = this.network.connections().map((link) => link.id);
-    const timers = this.network.pendingTimers;
+    // The network itself may still send a packet again.
+    const timers = this.network.hosts().reduce((sum, host) => sum + host.pendingTimers, 0);
     if (timers > 0) this.complain(`${timers} timers are left`);
     if (left.length > 0) this.complain(`links are left: ${left.join(", ")}`);
     this.log.record("closed");

@@ -31,6 +31,8 @@ export class DatagramNetwork {
   /** Every packet that was sent, lost ones included. */
   readonly seen: Seen[] = [];
   trouble: Trouble;
+  /** Sockets take no packet. */
+  full = false;
   /** Says of a packet that is sent whether it may go on. */
   filter: (seen: Seen) => boolean = () => true;
   readonly #environment: VirtualEnvironment;
@@ -78,6 +80,12 @@ export class DatagramNetwork {
     this.#sockets.set(seenAs, this.#sockets.get(address)!);
   }
 
+  /** Sockets take packets again. */
+  drain(): void {
+    this.full = false;
+    for (const { onDrain } of this.#sockets.values()) onDrain();
+  }
+
   /** A packet that nobody's socket sent. */
   inject(packet: Uint8Array, from: string, to: string): void {
     this.#carry({ packet: packet.slice(), from, to });
@@ -97,6 +105,7 @@ export class DatagramNetwork {
     return {
       address: own,
       send: (packet, to) => {
+        if (this.full) return false;
         const seen = { packet: packet.slice(), from: this.#masks.get(own) ?? own, to };
         this.seen.push(seen);
         if (!this.filter(seen)) return true;
@@ -108,6 +117,7 @@ export class DatagramNetwork {
       close: () => {
         this.#sockets.delete(own);
         this.#sockets.delete(this.#masks.get(own) ?? own);
+        this.#masks.delete(own);
         return Promise.resolve();
       },
     };

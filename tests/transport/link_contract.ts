@@ -9,10 +9,10 @@ export type { ContractSubject };
 /** Runs all of the contract's tests on what `make` gives. */
 export function linkContract(name: string, make: () => Promise<ContractSubject>): void {
   describe(name, () => {
-    for (const { name, run } of contract(make)) {
-      it(name, async (test) => {
-        const reason = await run();
-        if (reason !== undefined) test.skip(reason);
+    for (const test of contract(make)) {
+      it(test.name, async (context) => {
+        await test.run();
+        if (test.skipped !== undefined) context.skip(test.skipped);
       });
     }
   });

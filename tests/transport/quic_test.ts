@@ -2,6 +2,7 @@ import { describe, it } from "node:test";
 import assert from "node:assert/strict";
 import { createSocket } from "node:dgram";
 import type { TransportError } from "../../src/errors.ts";
+import { readVarint, varintBytes, withVarint } from "../../src/runtime/quic_varint.ts";
 import { quicOf } from "../../src/runtime/quic_sockets.ts";
 import { detectRuntime } from "../../src/runtime/runtime.ts";
 import { quicTransport } from "../../src/transport/quic.ts";
@@ -9,7 +10,7 @@ import type { Link, LinkTls } from "../../src/transport/transport.ts";
 import { type ContractSubject, linkContract } from "../../testing.ts";
 import { type Credentials, TestCa } from "../support/certs.ts";
 import { ContractListener, dialOptions } from "./link_contract.ts";
-import { LinkRecorder, until } from "./link_recorder.ts";
+import { LinkRecorder, turn, until } from "./link_recorder.ts";
 import { announcing } from "./quic_streams.ts";
 import { certificateOf, dialerTls, listenerTls, testNodes } from "./tls_nodes.ts";
 
@@ -59,6 +60,32 @@ if (peerAuthenticated) {
     };
   });
 }
+
+describe("numbers before datagrams", () => {
+  const known: [number, string][] = [
+    [0, "00"],
+    [63, "3f"],
+    [64, "4040"],
+    [15_293, "7bbd"],
+    [494_878_333, "9d7f3e7d"],
+    [2 ** 30 - 1, "bfffffff"],
+  ];
+  for (const [value, hex] of known) {
+    it(`${value} is ${hex}, as in RFC 9000`, () => {
+      const bytes = withVarint(value, Uint8Array.of(9));
+      assert.equal(hexOf(bytes), `${hex}09`);
+      assert.deepEqual(readVarint(bytes), { value, rest: Uint8Array.of(9) });
+      assert.equal(varintBytes(value), hex.length / 2);
+      assert.equal(readVarint(bytes.subarray(0, hex.length / 2 - 1)), undefined);
+    });
+  }
+
+  it("are not read where they are longer than a stream's can be", () => {
+    assert.equal(readVarint(Uint8Array.of(0xc0, 0, 0, 0, 0, 0, 0, 1, 9)), undefined);
+    assert.equal(varintBytes(2 ** 30), Infinity);
+    assert.equal(varintBytes(-1), Infinity);
+  });
+});
 
 describe("QUIC transport", () => {
   it("says why it can't be used, and refuses to be", async () => {
@@ -155,6 +182,48 @@ describe("QUIC transport", () => {
     },
   );
 
+  it("brings each link its own datagrams", { skip }, async () => {
+    const { ca, server } = await testNodes();
+    const listener = await listen(listenerTls(ca, server, { requireClientAuth: false }));
+    const tls = dialerTls(ca, undefined);
+    const ends: [Link, Link, Received, Received][] = [];
+    for (let index = 0; index < 2; index++) {
+      const dialed = await transport.dial(listener.address, dialOptions(tls));
+      const atDialer = datagramsOf(dialed);
+      dialed.write(Uint8Array.of(1));
+      const accepted = await listener.accepted();
+      ends.push([dialed, accepted, atDialer, datagramsOf(accepted)]);
+      accepted.write(Uint8Array.of(2));
+      await until(() => atDialer.bytes === 1, "the answer");
+    }
+    for (const [index, [dialed, accepted, atDialer, atListener]] of ends.entries()) {
+      for (const [link, other] of [[dialed, atListener], [accepted, atDialer]] as const) {
+        assert.ok(link.maxDatagramBytes! >= 1000, `only ${link.maxDatagramBytes}`);
+        const large = new Uint8Array(link.maxDatagramBytes!).fill(index);
+        // Nothing is lost on this host, but what the kernel has no room for.
+        while (other.datagrams.length === 0) {
+          assert.equal(link.sendDatagram!(large.slice()), true);
+          await turn();
+        }
+        assert.deepEqual(other.datagrams[0], large);
+      }
+    }
+    for (const [index, [, , ...received]] of ends.entries()) {
+      for (const { datagrams } of received) {
+        assert.ok(datagrams.every((datagram) => datagram[0] === index));
+      }
+    }
+    for (const [dialed, accepted] of ends) {
+      dialed.close();
+      accepted.close();
+      assert.deepEqual([dialed.maxDatagramBytes, dialed.sendDatagram!(new Uint8Array(1))], [
+        0,
+        false,
+      ]);
+    }
+    await settled(listener);
+  });
+
   it("dials anew where a link was given up and nothing was heard since", { skip }, async () => {
     const { ca, server } = await testNodes();
     const listener = await listen(listenerTls(ca, server, { requireClientAuth: false }));
@@ -240,8 +309,32 @@ describe("QUIC transport", () => {
   }
 });
 
+function hexOf(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
 function listen(tls: LinkTls): Promise<ContractListener> {
   return new ContractListener().start(transport, listenAddress, { tls });
+}
+
+/** What came over a link. */
+interface Received {
+  bytes: number;
+  readonly datagrams: Uint8Array[];
+}
+
+function datagramsOf(link: Link): Received {
+  const received: Received = { bytes: 0, datagrams: [] };
+  link.open({
+    onData: (chunk) => {
+      received.bytes += chunk.length;
+    },
+    onDatagram: (datagram) => received.datagrams.push(datagram.slice()),
+    onDrain() {},
+    onEnd() {},
+    onClose() {},
+  });
+  return received;
 }
 
 /** Dials and writes; why that failed. */

@@ -108,6 +108,13 @@ export function unixFileTests(): void {
       }));
   }
 
+  it("gets no name before it has its permissions", () =>
+    inDirectory(async (dir, path) => {
+      // What is no mode makes exactly that step fail.
+      await assert.rejects(listen(path, -1), { code: "ConnectionFailed" });
+      assert.deepEqual(fs.readdirSync(dir), []);
+    }));
+
   it("replaces the socket that a dead process left", () =>
     inDirectory(async (dir, path) => {
       const stale = await leaveStale(path);

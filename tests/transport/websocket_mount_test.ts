@@ -6,6 +6,7 @@ import { ContractListener, dialOptions, linkContract } from "./link_contract.ts"
 import { LinkRecorder, until } from "./link_recorder.ts";
 import { mountedTransport, SERVERS } from "./mounted_servers.ts";
 import { certificateOf, dialerTls, listenerTls, testNodes } from "./tls_nodes.ts";
+import { NO_PROTOCOL, unhex, UPGRADE } from "./websocket_peer.ts";
 
 const closings: (() => Promise<void>)[] = [];
 after(async () => {
@@ -42,11 +43,6 @@ for (const [name, start] of Object.entries(SERVERS)) {
     };
   });
 }
-
-const REQUEST = "GET /hawser HTTP/1.1\r\nHost: node1\r\nUpgrade: websocket\r\n" +
-  "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" +
-  "Sec-WebSocket-Version: 13\r\n";
-const UPGRADE = `${REQUEST}Sec-WebSocket-Protocol: hawser.v1\r\n\r\n`;
 
 /** A raw connection to a server, which has sent this. */
 async function rawConnect(url: string, sent: string): Promise<net.Socket> {
@@ -102,7 +98,7 @@ for (const [name, start] of Object.entries(SERVERS)) {
       // Two messages, the second in fragments; a ping between them; then the end.
       const frames = "828500000000" + "0102030405" + "028200000000" + "0607" + "898100000000" +
         "70" + "808100000000" + "08" + "828000000000";
-      socket.write(Uint8Array.from(frames.match(/../g)!, (two) => parseInt(two, 16)));
+      socket.write(unhex(frames));
       await b.until(() => b.told("end"));
       assert.deepEqual(b.bytes, Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8));
       const received = receiveAll(socket);
@@ -124,7 +120,7 @@ for (const [name, start] of Object.entries(SERVERS)) {
     });
 
     const refused: [what: string, status: string, request: string][] = [
-      ["no subprotocol", "400", `${REQUEST}\r\n`],
+      ["no subprotocol", "400", NO_PROTOCOL],
       ["version 8", "426", UPGRADE.replace("Version: 13", "Version: 8")],
     ];
     for (const [what, status, request] of refused) {
@@ -147,7 +143,7 @@ for (const [name, start] of Object.entries(SERVERS)) {
       for (const frames of ["818100000000" + "61", "828000000000" + "828100000000" + "61"]) {
         const socket = await rawConnect(server.url, UPGRADE);
         const b = new LinkRecorder(await listener.accepted());
-        socket.write(Uint8Array.from(frames.match(/../g)!, (two) => parseInt(two, 16)));
+        socket.write(unhex(frames));
         assert.equal((await b.closed())?.code, "InvalidFrame");
         assert.equal(b.receivedBytes, 0);
         socket.destroy();

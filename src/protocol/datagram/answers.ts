@@ -115,7 +115,7 @@ export class Answers {
   /** Forgets what is old. */
   handleTimeout(now: number): void {
     for (const { at } of this.#answered.values()) {
-      if (now - at < this.#options.maxAgeMs) return;
+      if (now < at + this.#options.maxAgeMs) return;
       this.#forgetFirst();
     }
   }

@@ -109,11 +109,19 @@ export class DatagramLink {
 
   /** When `handleTimeout` is to be called. */
   get nextTimeout(): number {
-    return Math.min(this.#pingAt, this.#deadAt);
+    return this.#asked ? Math.min(this.#pingAt, this.#deadAt) : this.#pingAt;
   }
 
   /** Whether the peer is late with a sign of life. */
   get suspect(): boolean {
+    return this.#asked;
+  }
+
+  /**
+   * Whether the peer was asked more than once in vain. Where this process stood still for a while,
+   * it was not, and what has come meanwhile has not been looked at yet.
+   */
+  get #asked(): boolean {
     return this.#unanswered > 1;
   }
 
@@ -212,7 +220,7 @@ export class DatagramLink {
 
   /** Sends a ping where one is due. "dead": the peer has been silent for too long. */
   handleTimeout(wallClockMs: number, now: number): "dead" | undefined {
-    if (now >= this.#deadAt) return "dead";
+    if (now >= this.#deadAt && this.#asked) return "dead";
     if (now < this.#pingAt) return undefined;
     this.#pingAt = now + this.#pingEveryMs;
     this.ping(wallClockMs, now);
