@@ -60,9 +60,11 @@ export type {
 } from "./src/events.ts";
 export { metricsText, type MetricsTextOptions } from "./src/metrics.ts";
 export type {
+  BandwidthOptions,
   ChecksumMode,
   CompressionMethod,
   CompressionOptions,
+  DatagramOptions,
   Delivery,
   EndpointOptions,
   IdentityOptions,
@@ -77,6 +79,7 @@ export type {
   SigningOptions,
   TlsOptions,
   TrustedKeys,
+  UseAdvertised,
   WhenFull,
 } from "./src/options.ts";
 export type { PeerIdentity } from "./src/peer/identity.ts";
@@ -108,10 +111,21 @@ export { RoutingTable, type RoutingTableOptions } from "./src/routing.ts";
 export { readSigningKey, type SigningKey } from "./src/runtime/ed25519.ts";
 export type { Environment } from "./src/runtime/environment.ts";
 export { validateSecurity } from "./src/security.ts";
-export type { PoolStats, RefusedStats, TrafficStats, TransportStats } from "./src/stats.ts";
+export type {
+  ConnectionMetrics,
+  DatagramStats,
+  PoolStats,
+  ProtocolMetrics,
+  RefusedStats,
+  TrafficStats,
+  TransportStats,
+} from "./src/stats.ts";
 export { dumpConfig, loadConfig } from "./src/toml.ts";
 export { TransportRegistry } from "./src/transport/registry.ts";
 export type {
+  BindOptions,
+  DatagramRoute,
+  DatagramSocket,
   DialOptions,
   Link,
   LinkEvents,
@@ -122,3 +136,11 @@ export type {
   Transport,
   TransportCapabilities,
 } from "./src/transport/transport.ts";
+export {
+  type BunServer,
+  type BunSocket,
+  type BunWebSocketHandlers,
+  type DenoServeInfo,
+  type WebSocketMount,
+  webSocketMount,
+} from "./src/transport/websocket_mount.ts";

@@ -2,7 +2,7 @@
  * Many idle connections in one process, and the memory that each of them costs:
  *
  *     deno run -A bench/connections.ts [--runtime deno|bun|node]... [--count N] [--hold SECONDS]
- *                                      [--security plain|tls]...
+ *                                      [--security plain|tls]... [--ping SECONDS]
  *
  * One process listens, a second one of the same runtime holds one endpoint for each connection.
  * After they have been idle, every connection has to carry a message.
@@ -74,6 +74,7 @@ const { values } = parseArgs({
     security: { type: "string", multiple: true, default: ["plain"] },
     count: { type: "string", default: "15000" },
     hold: { type: "string", default: "5" },
+    ping: { type: "string", default: "10" },
   },
 });
 const count = Number(values.count);
@@ -131,7 +132,8 @@ async function measure(runtime: RuntimeName, security: Security): Promise<void> 
 }
 
 async function optionsOf(security: Security): Promise<Omit<EndpointConfig, "nodeId">> {
-  const shared = { poolSize: 1, connectTimeoutMs: 30_000 } as const;
+  const pool = { healthCheckIntervalMs: Number(values.ping) * 1000 };
+  const shared = { poolSize: 1, connectTimeoutMs: 30_000, pool } as const;
   if (security === "plain") return { ...shared, security: "legacy" };
   const ca = await TestCa.create();
   const tls = { ...await ca.issue("node"), ca: ca.ca, requireClientAuth: true } as const;

@@ -17,6 +17,7 @@ import type { EndpointOptions, PeerAddress, ResolvedOptions, WhenFull } from "./
 import { Listeners } from "./listeners.ts";
 import { checkOwnName, checkTransport, linkTls, readTls } from "./link_tls.ts";
 import { readOwnKeys } from "./own_keys.ts";
+import type { Bandwidth } from "./peer/bandwidth.ts";
 import { ConnectionTally } from "./peer/connection_tally.ts";
 import type { DatagramPeer } from "./peer/datagram_peer.ts";
 import { checkDatagrams, Datagrams, type DatagramsHost } from "./peer/datagrams.ts";
@@ -239,6 +240,8 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
    * is reported by an `undelivered` event (docs/delivery.md). With `acknowledged: true` it resolves
    * when the peer has it in its receive queue. The payload may be changed once the promise has
    * resolved.
+   *
+   * To a peer that is reached by datagrams only it is best effort: it arrives once or not at all.
    *
    * @throws {TransportError} `PeerNotFound`, `MessageTooLarge`, `RateLimited`, `Backpressure`
    *   (only with `whenFull: "reject"`), `UnsupportedProtocol`, `Shutdown`, or why the peer was
@@ -595,7 +598,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
       crc32,
       ...keys,
     });
-    const datagrams = new Datagrams(this.#datagramsHost(keys.seals?.packets));
+    const datagrams = new Datagrams(this.#datagramsHost(keys.seals?.packets, manager.bandwidth));
     try {
       for (const address of listen) {
         if (this.#isDatagram(address)) await datagrams.listen(address);
@@ -712,7 +715,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     };
   }
 
-  #datagramsHost(seal: PacketSeal | undefined): DatagramsHost {
+  #datagramsHost(seal: PacketSeal | undefined, bandwidth: Bandwidth): DatagramsHost {
     const inbox = this.#inbox;
     // A peer that has links, too, comes and goes with those.
     const linked = (nodeId: string) => (this.#manager?.get(nodeId)?.connectionCount ?? 0) > 0;
@@ -722,6 +725,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
       handlers: this.#handlers,
       sha256,
       seal,
+      bandwidth,
       get inboxFull() {
         return inbox.full;
       },
@@ -892,8 +896,8 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     const plan = sendPlan(options, this.#options.delivery);
     if (options.acknowledged === true) throw noDatagramFor("have acknowledged", peer.nodeId);
     if (peer.failure !== undefined) throw peer.failure;
-    if (whenFull === "wait") return await this.#datagrams!.send(peer, bytes, plan, signal);
-    if (this.#datagrams!.offer(peer, bytes, plan) !== "full") return;
+    if (whenFull === "wait") return await peer.send(bytes, plan, signal);
+    if (peer.offer(bytes, plan) !== "full") return;
     if (whenFull === "reject") {
       const text = `Cannot send to ${peer.nodeId}: too many packets wait`;
       throw new BackpressureError(text, this.#options.maxPendingMessages, { peer: peer.nodeId });
@@ -904,7 +908,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
   #tryDatagram(peer: DatagramPeer, bytes: Uint8Array, plan: SendPlan): boolean {
     if (peer.failure !== undefined) return false;
     try {
-      return this.#datagrams!.offer(peer, bytes, plan) === "sent";
+      return peer.offer(bytes, plan) === "sent";
     } catch (error) {
       if (error instanceof TransportError && error.code === "RateLimited") return false;
       throw error;

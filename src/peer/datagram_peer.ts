@@ -6,7 +6,7 @@
 
 import { MessageTooLargeError, RateLimitedError, TransportError } from "../errors.ts";
 import type { ResolvedOptions } from "../options.ts";
-import { type AnswerBudget, Answers } from "../protocol/datagram/answers.ts";
+import type { AnswerBudget } from "../protocol/datagram/answers.ts";
 import type { DatagramLink } from "../protocol/datagram/link.ts";
 import {
   encodeAnswer,
@@ -19,27 +19,26 @@ import {
 import { Repeats, type SendResult } from "../protocol/datagram/repeats.ts";
 import {
   DATA_OVERHEAD,
-  FORGOTTEN,
   HEADER_BYTES,
   PACKET,
   type PacketKind,
   REQUEST_OVERHEAD,
   RESPONSE_OVERHEAD,
-  RESPONSE_TOO_LARGE,
 } from "../protocol/datagram/types.ts";
 import { Fifo } from "../protocol/fifo.ts";
 import { quote } from "../protocol/text.ts";
 import { TokenBucket } from "../protocol/token_bucket.ts";
-import { encodeCodeMessage, encodeGoawayPayload, readGoaway } from "../protocol/v3/payloads.ts";
-import type { CancelReason, ServedRequest } from "../protocol/v3/served.ts";
+import { encodeGoawayPayload, readGoaway } from "../protocol/v3/payloads.ts";
 import { encodeTopic } from "../protocol/v3/topic.ts";
-import { type Lane, LANE_NAMES, type LaneName } from "../protocol/v3/types.ts";
+import { LANE_NAMES, type LaneName, NORMAL } from "../protocol/v3/types.ts";
 import type { Environment } from "../runtime/environment.ts";
 import { type DatagramStats, noTraffic, type TrafficStats } from "../stats.ts";
+import type { PeerPace } from "./bandwidth.ts";
 import type { PeerHealth, PeerState } from "./peer.ts";
-import { type Handlers, request, type RequestOptions, RequestServer } from "./requests.ts";
+import { DatagramServer } from "./datagram_server.ts";
+import { type Handlers, request, type RequestOptions } from "./requests.ts";
 import type { SendPlan } from "./send_queue.ts";
-import { WaiterSet } from "./waiters.ts";
+import { DONE, WaiterSet } from "./waiters.ts";
 
 /** What a datagram peer needs of what is around it. */
 export interface DatagramPeerHost {
@@ -50,6 +49,8 @@ export interface DatagramPeerHost {
   /** What the answers to all peers may have. */
   readonly answerBudget: AnswerBudget;
   readonly inboxFull: boolean;
+  /** The limits of bandwidth for one more peer; `onTurn` sends what waits. */
+  pace(onTurn: () => void): PeerPace | undefined;
   /** By how many bytes a body for this node is longer when it is signed. */
   sealOverhead(nodeId: string): number;
   deliver(from: string, payload: Uint8Array, lane: LaneName, topic: string | undefined): void;
@@ -73,8 +74,6 @@ export const BYE = { closing: 0, duplicate: 3 } as const;
 
 /** Requests to one peer under way. */
 const MAX_CALLS = 1024;
-/** Answers that are remembered of one peer, their bytes, and for how long. */
-const ANSWERS = { maxAnswers: 1024, maxBytes: 4_194_304, maxAgeMs: 60_000 } as const;
 /** Messages that wait while the application's handler works on one of the same peer. */
 const MAX_HELD = 256;
 const MAX_HELD_BYTES = 1_048_576;
@@ -85,6 +84,14 @@ const FIRST_REPEAT_MS = 250;
 const MAX_REPEAT_MS = 1000;
 /** A peer whose request was repeated without a sign of life is asked for one. */
 const SUSPECT_AFTER_MS = 2000;
+
+/** A message that waits for room. */
+interface WaitingSend {
+  readonly payload: Uint8Array;
+  readonly plan: SendPlan;
+  readonly resolve: () => void;
+  readonly reject: (reason: unknown) => void;
+}
 
 interface Held {
   readonly payload: Uint8Array;
@@ -106,13 +113,14 @@ export class DatagramPeer {
   contention: { readonly incarnation: string | undefined; readonly at: number } | undefined;
   readonly #host: DatagramPeerHost;
   readonly #calls: Repeats;
-  readonly #server: RequestServer;
-  readonly #running = new Map<number, ServedDatagram>();
+  readonly #server: DatagramServer;
   readonly #held = new Fifo<Held>();
   #heldBytes = 0;
+  readonly #waiting = new Set<WaitingSend>();
+  /** Undefined where there is no limit of bandwidth. */
+  readonly #pace: PeerPace | undefined;
   readonly #bucketOut: TokenBucket | undefined;
   readonly #bucketIn: TokenBucket | undefined;
-  #answers: Answers;
   #links: DatagramLink[] = [];
   #incarnation: string | undefined;
   #state: PeerState = "connecting";
@@ -130,7 +138,7 @@ export class DatagramPeer {
     this.#host = host;
     this.nodeId = nodeId;
     this.generation = generation;
-    this.#answers = new Answers({ ...ANSWERS, budget: host.answerBudget });
+    this.#pace = host.pace(() => this.pump());
     const { rateLimit, maxPendingBytes } = host.options;
     if (rateLimit.enabled) {
       this.#bucketOut = new TokenBucket(rateLimit, host.environment.now());
@@ -147,16 +155,7 @@ export class DatagramPeer {
       },
       firstDelayMs: () => this.#firstDelayMs(),
     });
-    this.#server = new RequestServer(host.handlers, {
-      nodeId,
-      // What is too long for a packet has a code of its own.
-      maxMessageSize: Infinity,
-      now: () => host.environment.now(),
-      epochNow: () => host.environment.wallClock(),
-      onHandlerError: (error, what) => host.onHandlerError(nodeId, error, what),
-      onRefused: () => host.onRefused(),
-      onRelieved: () => {},
-    });
+    this.#server = this.#newServer();
   }
 
   /** Its links; the first ones are older. */
@@ -191,7 +190,7 @@ export class DatagramPeer {
 
   /** Requests of its that run here. */
   get runningRequests(): number {
-    return this.#running.size;
+    return this.#server.running;
   }
 
   /** How often requests were sent again. */
@@ -233,13 +232,64 @@ export class DatagramPeer {
    *
    * @throws {TransportError} `MessageTooLarge`, `RateLimited`
    */
-  offer(payload: Uint8Array, { lane, topic }: SendPlan): Offered {
+  offer(payload: Uint8Array, plan: SendPlan): Offered {
+    const offered = this.#offer(payload, plan);
+    if (offered !== "full") return offered;
+    this.traffic.backpressureEvents++;
+    this.#host.counters.unsent++;
+    return "full";
+  }
+
+  /** Sends a message as a packet, waiting for room where there is none. */
+  send(payload: Uint8Array, plan: SendPlan, signal: AbortSignal | undefined): Promise<void> {
+    try {
+      if (this.offer(payload, plan) !== "full") return DONE;
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    return new Promise((resolve, reject) => {
+      const onAbort = () => waiting.reject(signal?.reason);
+      const leave = () => {
+        this.#waiting.delete(waiting);
+        signal?.removeEventListener("abort", onAbort);
+      };
+      const waiting: WaitingSend = {
+        payload,
+        plan,
+        resolve: () => {
+          leave();
+          resolve();
+        },
+        reject: (reason) => {
+          leave();
+          reject(reason);
+        },
+      };
+      this.#waiting.add(waiting);
+      signal?.addEventListener("abort", onAbort, { once: true });
+    });
+  }
+
+  /** There is room again, or it is our turn: what waits is sent. */
+  pump(): void {
+    for (const waiting of this.#waiting) {
+      try {
+        if (this.#offer(waiting.payload, waiting.plan) === "full") return;
+        waiting.resolve();
+      } catch (error) {
+        waiting.reject(error);
+      }
+    }
+  }
+
+  #offer(payload: Uint8Array, { lane, topic }: SendPlan): Offered {
     this.#checkSize(payload.length, this.#limit(DATA_OVERHEAD, topic), "send");
     const link = this.link;
     if (link === undefined) {
       this.traffic.messagesLost++;
       return "lost";
     }
+    if (this.#pace?.allows(lane) === false) return "full";
     const now = this.#now();
     if (this.#bucketOut !== undefined && !this.#bucketOut.tryTake(now)) {
       this.traffic.rateLimited++;
@@ -250,10 +300,8 @@ export class DatagramPeer {
       });
     }
     const body = encodeData(lane, topic, payload);
-    if (!link.send(PACKET.data, body, this.#wallClock())) {
-      this.traffic.backpressureEvents++;
-      return "full";
-    }
+    if (!link.send(PACKET.data, body, this.#wallClock())) return "full";
+    this.#pace?.spend(lane, body.length + link.overhead);
     link.usedAt = now;
     this.#checkLength(body.length + link.overhead);
     this.traffic.messagesSent++;
@@ -339,7 +387,7 @@ export class DatagramPeer {
         break;
       case PACKET.request:
         link.usedAt = now;
-        this.#asked(readRequest(body), now);
+        this.#asked(readRequest(body));
         break;
       case PACKET.response:
       case PACKET.error:
@@ -347,7 +395,7 @@ export class DatagramPeer {
         this.#answered(kind, body);
         break;
       case PACKET.cancel:
-        this.#running.get(readAnswer(body).id)?.cancel("cancelled");
+        this.#server.handleCancel(readAnswer(body).id);
         break;
       case PACKET.ping:
         link.handlePing(body, from, this.#wallClock());
@@ -374,10 +422,11 @@ export class DatagramPeer {
     }
     this.#links = [];
     this.#state = "closed";
-    this.#answers.clear();
     this.#stopTimer();
-    this.#endServed();
+    this.#server.end();
     this.connects.rejectAll(error);
+    for (const waiting of this.#waiting) waiting.reject(error);
+    this.#pace?.end();
     this.#calls.fail(error);
     this.#setHealth();
     if (wasActive) this.#host.onDown(this, error);
@@ -389,6 +438,7 @@ export class DatagramPeer {
     this.#state = "failed";
     this.#failure = error;
     this.connects.rejectAll(error);
+    for (const waiting of this.#waiting) waiting.reject(error);
     this.#calls.fail(error);
   }
 
@@ -442,40 +492,9 @@ export class DatagramPeer {
     }
   }
 
-  #asked(body: RequestBody, now: number): void {
-    const { id, topic, msLeft } = body;
+  #asked(body: RequestBody): void {
     this.#checkReceived(body.payload);
-    const admission = this.#answers.admit(id, now);
-    if (admission === "ignore") return;
-    if (admission === "forgotten") {
-      const json = encodeCodeMessage(FORGOTTEN, "the answer is forgotten; it may have run");
-      this.#send(PACKET.error, encodeAnswer(id, json));
-      return;
-    }
-    if (admission !== "run") {
-      this.#host.counters.repeatedAnswers++;
-      this.#send(admission.kind, admission.body);
-      return;
-    }
-    const deadline = msLeft === 0 ? undefined : now + msLeft;
-    const served = new ServedDatagram(this.#servedHost, body, deadline, this.#table);
-    const limit = this.#host.handlers.limitOf(topic) ?? Infinity;
-    const ofTopic = this.#countRunning(topic, limit);
-    this.#running.set(id, served);
-    if (this.#running.size > this.#host.options.maxRequests || ofTopic >= limit) {
-      this.#host.onRefused();
-      served.fail("TOO_MANY_REQUESTS", "too many requests are running");
-      return;
-    }
-    this.#server.onRequest(served);
-    if (deadline !== undefined) this.#arm();
-  }
-
-  #countRunning(topic: string | undefined, limit: number): number {
-    if (limit === Infinity) return 0;
-    let count = 0;
-    for (const served of this.#running.values()) if (served.topic === topic) count++;
-    return count;
+    this.#server.handleRequest(body);
   }
 
   #answered(kind: PacketKind, body: Uint8Array): void {
@@ -485,47 +504,6 @@ export class DatagramPeer {
     else this.#calls.handleError(id, rest);
   }
 
-  /** What the requests that run here need. */
-  readonly #servedHost: ServedHost = {
-    settle: (served, kind, payload) => this.#settle(served, kind, payload),
-    cancelled: (served, reason) => {
-      this.#server.onCancelled(served, reason);
-    },
-    done: (served) => {
-      if (this.#running.get(served.id) === served) this.#running.delete(served.id);
-    },
-  };
-
-  /** A request is answered, or given up where there is no payload. */
-  #settle(
-    { id, table }: ServedDatagram,
-    kind: PacketKind,
-    payload: Uint8Array | undefined,
-  ): void {
-    if (table !== this.#table) return;
-    const now = this.#now();
-    if (payload === undefined) return this.#answers.settle(id, undefined, now);
-    let answer = { kind, body: encodeAnswer(id, payload) };
-    const limit = this.#limit(RESPONSE_OVERHEAD, undefined);
-    if (payload.length > limit) {
-      const { length } = payload;
-      const { nodeId: peer } = this;
-      const text = `Cannot answer: the response has ${length} bytes, a packet takes ${limit}`;
-      const error = new MessageTooLargeError(text, length, limit, { peer });
-      this.#host.onHandlerError(peer, error, "a request handler");
-      const json = encodeCodeMessage(RESPONSE_TOO_LARGE, `a packet takes ${limit} bytes`);
-      answer = { kind: PACKET.error, body: encodeAnswer(id, json) };
-    }
-    this.#checkLength(this.#overhead() + HEADER_BYTES + answer.body.length);
-    this.#send(answer.kind, answer.body);
-    if (this.#state === "closed") return;
-    this.#answers.settle(id, answer, now);
-    this.#arm();
-  }
-
-  /** Tells the tables of answers of two processes of this name apart. */
-  #table = 0;
-
   #left(link: DatagramLink, body: Uint8Array): void {
     const { code, reason } = readGoaway(body);
     const why = reason === "" ? "" : `: ${quote(reason, 200)}`;
@@ -533,6 +511,8 @@ export class DatagramPeer {
     const error = code === BYE.closing || code === BYE.duplicate
       ? undefined
       : new TransportError("ConnectionClosed", text, { peer: this.nodeId });
+    // Who closes has given up its requests.
+    if (code === BYE.closing && this.#links.length === 1) this.#server.cancelAll();
     this.#drop(link, error);
   }
 
@@ -573,18 +553,15 @@ export class DatagramPeer {
 
   /** Another process has come under its name: what was of the former one ends. */
   #renew(incarnation: string | undefined): void {
+    const hadLinks = this.#links.length > 0;
     for (const link of this.#links) this.#detach(link);
     this.#links = [];
-    if (this.#incarnation !== undefined) this.#endServed();
+    if (this.#incarnation !== undefined) this.#server.renew();
     this.#incarnation = incarnation;
-    this.#answers.clear();
-    this.#answers = new Answers({ ...ANSWERS, budget: this.#host.answerBudget });
-    this.#table++;
-  }
-
-  #endServed(): void {
-    for (const served of [...this.#running.values()]) served.cancel("ended");
-    this.#running.clear();
+    if (!hadLinks) return;
+    this.#state = "reconnecting";
+    this.#setHealth();
+    this.#host.onDown(this, undefined);
   }
 
   // --- time ---
@@ -599,10 +576,7 @@ export class DatagramPeer {
       }
     }
     this.#calls.handleTimeout(now);
-    for (const served of [...this.#running.values()]) {
-      if (now >= served.dueAt) served.cancel("deadline");
-    }
-    this.#answers.handleTimeout(now);
+    this.#server.handleTimeout(now);
     if (now >= this.#absentAt) {
       this.#absentAt = Infinity;
       this.#host.onAbsent(this);
@@ -623,9 +597,8 @@ export class DatagramPeer {
 
   #arm(): void {
     if (this.#state === "closed") return;
-    let at = Math.min(this.#calls.nextTimeout, this.#absentAt, this.#answers.nextTimeout);
+    let at = Math.min(this.#calls.nextTimeout, this.#absentAt, this.#server.nextTimeout);
     for (const link of this.#links) at = Math.min(at, link.nextTimeout);
-    for (const { dueAt } of this.#running.values()) at = Math.min(at, dueAt);
     if (at >= this.#timerAt) return;
     this.#stopTimer();
     if (at === Infinity) return;
@@ -655,6 +628,30 @@ export class DatagramPeer {
 
   // --- helpers ---
 
+  #newServer(): DatagramServer {
+    const host = this.#host;
+    const maxAnswerBytes = () => this.#limit(RESPONSE_OVERHEAD, undefined);
+    return new DatagramServer({
+      nodeId: this.nodeId,
+      handlers: host.handlers,
+      maxRequests: host.options.maxRequests,
+      counters: host.counters,
+      answerBudget: host.answerBudget,
+      get maxAnswerBytes() {
+        return maxAnswerBytes();
+      },
+      now: () => this.#now(),
+      epochNow: () => this.#wallClock(),
+      reply: (kind, body) => {
+        this.#checkLength(this.#overhead() + HEADER_BYTES + body.length);
+        this.#send(kind, body);
+      },
+      onHandlerError: (error, what) => host.onHandlerError(this.nodeId, error, what),
+      onRefused: () => host.onRefused(),
+      onSooner: () => this.#arm(),
+    });
+  }
+
   #now(): number {
     return this.#host.environment.now();
   }
@@ -664,7 +661,10 @@ export class DatagramPeer {
   }
 
   #send(kind: PacketKind, body: Uint8Array): void {
-    this.link?.send(kind, body, this.#wallClock());
+    const { link } = this;
+    if (link === undefined) return;
+    link.send(kind, body, this.#wallClock());
+    this.#pace?.spend(NORMAL, body.length + link.overhead);
   }
 
   #sendRequest(body: Uint8Array, last: string | undefined): SendResult {
@@ -675,6 +675,7 @@ export class DatagramPeer {
     if (last !== undefined && last !== sentTo) return "forgotten";
     link.usedAt = this.#now();
     link.send(PACKET.request, body, this.#wallClock());
+    this.#pace?.spend(NORMAL, body.length + link.overhead);
     return { sentTo };
   }
 
@@ -721,64 +722,5 @@ export class DatagramPeer {
     const text = `A packet to ${this.nodeId} has ${bytes} bytes: above ${warnAbove} it may be ` +
       "sent in fragments, of which none may get lost";
     this.#host.warn(this.nodeId, text);
-  }
-}
-
-interface ServedHost {
-  settle(served: ServedDatagram, kind: PacketKind, payload: Uint8Array | undefined): void;
-  cancelled(served: ServedDatagram, reason: CancelReason): void;
-  done(served: ServedDatagram): void;
-}
-
-/** A request that runs here. */
-class ServedDatagram implements ServedRequest {
-  readonly id: number;
-  readonly lane: Lane;
-  readonly topic: string | undefined;
-  readonly payload: Uint8Array;
-  readonly deadline: number | undefined;
-  readonly table: number;
-  readonly #host: ServedHost;
-  #cancelled = false;
-  #done = false;
-
-  constructor(host: ServedHost, body: RequestBody, deadline: number | undefined, table: number) {
-    this.#host = host;
-    this.id = body.id;
-    this.lane = body.lane;
-    this.topic = body.topic;
-    this.payload = body.payload;
-    this.deadline = deadline;
-    this.table = table;
-  }
-
-  /** When it is given up; Infinity where it has been already. */
-  get dueAt(): number {
-    return this.#cancelled ? Infinity : this.deadline ?? Infinity;
-  }
-
-  respond(payload: Uint8Array): boolean {
-    return this.#finish(PACKET.response, payload);
-  }
-
-  fail(code: string, message: string): boolean {
-    return this.#finish(PACKET.error, encodeCodeMessage(code, message));
-  }
-
-  /** No answer is wanted any more; the handler's place stays taken until it is done. */
-  cancel(reason: CancelReason): void {
-    if (this.#cancelled || this.#done) return;
-    this.#cancelled = true;
-    this.#host.settle(this, PACKET.response, undefined);
-    this.#host.cancelled(this, reason);
-  }
-
-  #finish(kind: PacketKind, payload: Uint8Array): boolean {
-    if (this.#done) return false;
-    this.#done = true;
-    this.#host.done(this);
-    if (this.#cancelled) return false;
-    this.#host.settle(this, kind, payload);
-    return true;
   }
 }

@@ -41,12 +41,11 @@ import {
 } from "../stats.ts";
 import type { LaneName } from "../protocol/v3/types.ts";
 import type { DatagramSocket, Transport } from "../transport/transport.ts";
+import type { Bandwidth } from "./bandwidth.ts";
 import { ConnectionTally, type Tallied } from "./connection_tally.ts";
-import { DatagramPeer, type DatagramPeerHost, type Offered } from "./datagram_peer.ts";
+import { DatagramPeer, type DatagramPeerHost } from "./datagram_peer.ts";
 import type { PeerHealth } from "./peer.ts";
 import type { Handlers } from "./requests.ts";
-import type { SendPlan } from "./send_queue.ts";
-import { WaiterSet } from "./waiters.ts";
 
 /** What datagrams need of the endpoint around them. */
 export interface DatagramsHost {
@@ -57,6 +56,8 @@ export interface DatagramsHost {
   /** Signs and verifies packets; undefined where messages are not signed. */
   readonly seal: PacketSeal | undefined;
   readonly inboxFull: boolean;
+  /** What limits how much is sent, that over links included. */
+  readonly bandwidth: Bandwidth;
   /** The transport of an address; it has `bind`. */
   transport(address: string): Transport;
   deliver(from: string, payload: Uint8Array, lane: LaneName, topic: string | undefined): void;
@@ -136,7 +137,6 @@ export class Datagrams {
   readonly #listening: DatagramSocket[] = [];
   /** Sockets that only dial, by what they are bound to. */
   readonly #dialing = new Map<string, Promise<DatagramSocket>>();
-  readonly #drained = new WaiterSet();
   readonly #counters = noDatagrams();
   readonly #tally = new ConnectionTally();
   /** Hellos that were judged in this second, by host. */
@@ -248,27 +248,6 @@ export class Datagrams {
     return peer;
   }
 
-  /**
-   * Sends a message once.
-   *
-   * @throws {TransportError} `MessageTooLarge`, `RateLimited`
-   */
-  offer(peer: DatagramPeer, payload: Uint8Array, plan: SendPlan): Offered {
-    const offered = peer.offer(payload, plan);
-    if (offered === "full") this.#counters.unsent++;
-    return offered;
-  }
-
-  /** Sends a message, waiting for room where there is none. */
-  async send(
-    peer: DatagramPeer,
-    payload: Uint8Array,
-    plan: SendPlan,
-    signal: AbortSignal | undefined,
-  ): Promise<void> {
-    while (this.offer(peer, payload, plan) === "full") await this.#drained.wait(signal);
-  }
-
   /** Ends the links to a peer and forgets it. */
   leave(nodeId: string, error: TransportError): void {
     const peer = this.#peers.get(nodeId);
@@ -290,7 +269,6 @@ export class Datagrams {
     for (const { cancel } of this.#pending.values()) cancel();
     this.#pending.clear();
     this.#dialers.clear();
-    this.#drained.rejectAll(error);
     const dialing = await Promise.allSettled(this.#dialing.values());
     const sockets = dialing.flatMap((made) => made.status === "fulfilled" ? [made.value] : []);
     this.#dialing.clear();
@@ -306,7 +284,9 @@ export class Datagrams {
       maxQueued: maxPendingMessages,
       maxQueuedBytes: maxPendingBytes,
       onPacket: (packet, from) => this.#onPacket(socket, packet, from),
-      onDrain: () => this.#drained.resolveAll(),
+      onDrain: () => {
+        for (const peer of [...this.#peers.values()]) peer.pump();
+      },
       onError: () => {
         this.#counters.sendErrors++;
       },
@@ -691,6 +671,7 @@ export class Datagrams {
       get inboxFull() {
         return host.inboxFull;
       },
+      pace: (onTurn) => host.bandwidth.pace(onTurn),
       sealOverhead: (nodeId) => host.seal?.overhead(nodeId) ?? 0,
       deliver: (from, payload, lane, topic) => host.deliver(from, payload, lane, topic),
       onUp: ({ nodeId }) => host.onPeerUp(nodeId),

@@ -611,12 +611,17 @@ export class PeerManager implements PeerHost, AcceptedHost {
     return peer;
   }
 
+  /** How many peers may come before those that are absent can be too many. */
+  #absentCheckIn = MAX_ABSENT_PEERS;
+
   /** Node ids cost their owner nothing where no certificate is asked for: remember few of them. */
   #forgetOldestAbsent(): void {
-    if (this.#peers.size < MAX_ABSENT_PEERS) return;
+    // Counting looks at every peer, of which there may be many thousands.
+    if (--this.#absentCheckIn > 0) return;
     const absent = [...this.#peers.values()].filter((peer) =>
       peer.connectionCount === 0 && peer.address === undefined
     );
+    this.#absentCheckIn = Math.max(1, MAX_ABSENT_PEERS - absent.length);
     if (absent.length < MAX_ABSENT_PEERS) return;
     absent[0]!.leave(
       new TransportError("ConnectionClosed", "Cannot keep the peer: too many peers are absent", {

@@ -26,10 +26,12 @@ import { checkTls } from "./tls_check.ts";
 const MIN_FILL = 1 / 4;
 /** Sockets that rest before one of them is taken again. */
 const MIN_RESTING = 4;
-/** How often the collector is pushed, how long it may take each time, and by how much. */
-const MAX_COLLECTIONS = 100;
-const COLLECTION_MS = 2;
-const COLLECTED_BYTES = 64 * 1024 * 1024;
+/** How often the collector is pushed at most, and how long it may take the first time; later more. */
+const MAX_PUSHES = 9;
+const FIRST_PUSH_MS = 1;
+/** By how much it is pushed. */
+const PUSH_BUFFERS = 8;
+const PUSH_BYTES = 64 * 1024 * 1024;
 /** Datagrams that wait until they may leave. */
 const MAX_WAITING_DATAGRAMS = 64;
 
@@ -350,13 +352,17 @@ class DenoServer implements QuicServer {
 
   async free(): Promise<void> {
     this.stop();
-    const [endpoint, listeners] = [this.#endpoint, this.#listeners];
+    if (this.#endpoint === undefined) return;
+    this.#close();
+    await collected(this.bound);
+  }
+
+  /** Lets go of everything: a variable of a function that waits would keep it. */
+  #close(): void {
+    quietly(() => this.#endpoint?.close());
+    for (const listener of this.#listeners) quietly(() => listener.stop());
     this.#endpoint = undefined;
     this.#listeners = [];
-    if (endpoint === undefined) return;
-    quietly(() => endpoint.close());
-    for (const listener of listeners) quietly(() => listener.stop());
-    await collected(this.bound);
   }
 
   async #run(listener: Deno.QuicListener): Promise<void> {
@@ -398,10 +404,20 @@ class DenoServer implements QuicServer {
  * memory, none of which is ever touched.
  */
 async function collected({ host, port }: SocketEnd): Promise<void> {
-  for (let round = 0; round < MAX_COLLECTIONS; round++) {
-    await new Promise((resolve) => setTimeout(resolve, round === 0 ? 0 : COLLECTION_MS));
-    if (isFree(host, port)) return;
-    new ArrayBuffer(COLLECTED_BYTES);
+  await new Promise((resolve) => setTimeout(resolve, 0));
+  for (let push = 0; push < MAX_PUSHES && !isFree(host, port); push++) {
+    pushCollector();
+    await new Promise((resolve) => setTimeout(resolve, FIRST_PUSH_MS << push));
+  }
+}
+
+/** Such buffers have no memory until something is written to them. */
+function pushCollector(): void {
+  const buffers: ArrayBuffer[] = [];
+  try {
+    while (buffers.length < PUSH_BUFFERS) buffers.push(new ArrayBuffer(PUSH_BYTES));
+  } catch {
+    // The process may not have so much: it is nearer to a collection than we thought.
   }
 }
 

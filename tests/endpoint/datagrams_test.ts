@@ -321,6 +321,33 @@ describe("messages over datagrams", () => {
   );
 
   it(
+    "keep the limits of bandwidth, in turns with those to other peers",
+    inDatagrams(async (cluster) => {
+      const { environment } = cluster;
+      const [a, b] = await cluster.pair({ bandwidth: { total: 100_000 } });
+      const c = await cluster.start("c");
+      await cluster.connect(a, "c");
+      const before = environment.now();
+      const sent = ["b", "c"].map(async (nodeId) => {
+        for (let i = 0; i < 150; i++) await a.send(nodeId, new Uint8Array(973));
+        return environment.now() - before;
+      });
+      await environment.advance(1);
+      assert.equal(a.trySend("b", new Uint8Array(973)), false);
+      await a.send("b", bytes("urgent"), { lane: "control" });
+      await environment.advance(10);
+      assert.equal(text(b.tryReceive()!.payload).length, 973);
+      assert.ok(inbox(b).includes("urgent"));
+      inbox(c);
+      const took = await environment.run(Promise.all(sent));
+      // 300,000 bytes, of which 65,536 are a burst.
+      for (const ms of took) assert.ok(ms > 2100 && ms < 2500, `${took}`);
+      await environment.advance(10);
+      assert.ok(Math.abs(inbox(b).length - inbox(c).length) < 40);
+    }),
+  );
+
+  it(
     "have no acknowledgements and no streams",
     inDatagrams(async (cluster) => {
       const [a] = await cluster.pair();
@@ -362,7 +389,8 @@ describe("messages over datagrams", () => {
       assert.equal(a.trySend("b", bytes("too"), { delivery: "at-most-once" }), true);
       assert.equal(packets(), 2);
       await a.send("b", new Uint8Array(100_000), { delivery: "at-most-once" });
-      const acknowledged = a.send("b", bytes("x"), { acknowledged: true });
+      const delivery = "at-most-once";
+      const acknowledged = a.send("b", bytes("x"), { acknowledged: true, delivery });
       await cluster.environment.run(acknowledged);
       assert.equal(packets(), 2);
       await cluster.environment.advance(100);
@@ -475,6 +503,34 @@ describe("requests over datagrams", () => {
       assert.deepEqual(reasons, ["CANCELLED"]);
     }),
   );
+
+  for (const [how, leaves] of [["closes", true], ["dies and is started again", false]] as const) {
+    it(
+      `are told to their handler where the requester ${how}`,
+      inDatagrams(async (cluster) => {
+        const [a, b] = await cluster.pair();
+        const reasons: unknown[] = [];
+        b.handle("hangs", ({ signal }) =>
+          new Promise((_, reject) => {
+            signal.addEventListener("abort", () => {
+              reasons.push(signal.reason.code);
+              reject(signal.reason);
+            });
+          }));
+        a.request("b", bytes("?"), { topic: "hangs" }).catch(() => {});
+        const { network, environment } = cluster;
+        await environment.advance(10);
+        assert.equal(b.peer("a")!.runningRequests, 1);
+        if (!leaves) network.filter = () => false;
+        await environment.run(a.close({ drainMs: 0 }));
+        network.filter = () => true;
+        if (!leaves) await cluster.connect(await cluster.start("a"), "b");
+        await environment.advance(10);
+        assert.deepEqual(reasons, ["ConnectionClosed"]);
+        assert.equal(b.peer("a")!.runningRequests, 0);
+      }),
+    );
+  }
 
   it(
     "whose answer fits no packet fail with a code",

@@ -182,6 +182,35 @@ describe("QUIC transport", () => {
     },
   );
 
+  it("gives the address of a listener back when its last link is gone", { skip }, async () => {
+    const { ca, server } = await testNodes();
+    const tls = listenerTls(ca, server, { requireClientAuth: false });
+    const first = await listen(tls);
+    await exchange(
+      await transport.dial(first.address, dialOptions(dialerTls(ca, undefined))),
+      first,
+    );
+    await settled(first);
+    // The connection stays for what may still be on its way.
+    const bind = () =>
+      new Promise<boolean>((resolve) => {
+        const socket = createSocket("udp4");
+        socket.on("error", () => resolve(false));
+        socket.bind(Number(new URL(first.address).port), "127.0.0.1", () => {
+          socket.close(() => resolve(true));
+        });
+      });
+    let free = false;
+    for (const end = performance.now() + 10_000; !free && performance.now() < end;) {
+      free = await bind();
+    }
+    assert.ok(free, "the address is still in use");
+    const second = await new ContractListener().start(transport, first.address, { tls });
+    const link = await transport.dial(second.address, dialOptions(dialerTls(ca, undefined)));
+    await exchange(link, second);
+    await settled(second);
+  });
+
   it("brings each link its own datagrams", { skip }, async () => {
     const { ca, server } = await testNodes();
     const listener = await listen(listenerTls(ca, server, { requireClientAuth: false }));

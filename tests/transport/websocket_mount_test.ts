@@ -6,7 +6,7 @@ import { ContractListener, dialOptions, linkContract } from "./link_contract.ts"
 import { LinkRecorder, until } from "./link_recorder.ts";
 import { mountedTransport, SERVERS } from "./mounted_servers.ts";
 import { certificateOf, dialerTls, listenerTls, testNodes } from "./tls_nodes.ts";
-import { NO_PROTOCOL, unhex, UPGRADE } from "./websocket_peer.ts";
+import { NO_PROTOCOL, RawPeer, unhex, UPGRADE } from "./websocket_peer.ts";
 
 const closings: (() => Promise<void>)[] = [];
 after(async () => {
@@ -137,6 +137,31 @@ for (const [name, start] of Object.entries(SERVERS)) {
         await listener.listener.close();
       });
     }
+
+    it("may send behind the request in the same packet", async () => {
+      const { server, listener } = await begin();
+      const bytes = String.fromCharCode(...unhex("828100000000 07 828000000000"));
+      const peer = await RawPeer.connect(server.url, UPGRADE + bytes);
+      const b = new LinkRecorder(await listener.accepted());
+      await b.until(() => b.told("end"));
+      assert.deepEqual(b.bytes, Uint8Array.of(7));
+      b.link.close();
+      await b.closed();
+      peer.socket.destroy();
+      await until(() => listener.released === 1, "releasing");
+      await listener.listener.close();
+    });
+
+    it("get the subprotocol of proofs over TLS alone", async () => {
+      const { server, listener } = await begin();
+      const offer = UPGRADE.replace("hawser.v1", "hawser.v1.proof, hawser.v1");
+      const peer = await RawPeer.connect(server.url, offer);
+      assert.match(await peer.head(), /\r\nsec-websocket-protocol: hawser\.v1\r\n/i);
+      peer.socket.destroy();
+      new LinkRecorder(await listener.accepted());
+      await until(() => listener.released === 1, "releasing");
+      await listener.listener.close();
+    });
 
     it("lose the link when they send text, or data behind their end", async () => {
       const { server, listener } = await begin();
