@@ -638,6 +638,13 @@ export class PeerManager implements PeerHost, AcceptedHost {
     if (proofNeeded && peerCertificate === undefined && this.#demandsProof(undefined)) {
       return undefined;
     }
+    if (
+      role === "client" && proofNeeded && peerCertificate === undefined && tls.requireClientAuth
+    ) {
+      const text =
+        `Cannot let ${nodeId} in: it can't show a certificate here, and there are no keys`;
+      throw new TransportError("ClientCertificateRequired", text, { peer: nodeId });
+    }
     // A listener that asks for no certificate has none to look at.
     if (role === "client" && !tls.requireClientAuth) return undefined;
     const wallClock = this.environment.wallClock();

@@ -133,6 +133,25 @@ describe("strict mode, where a link can't show certificates", () => {
   );
 
   it(
+    "lets nobody in without a certificate and without keys, in permissive mode either",
+    inCluster(async (cluster) => {
+      const ca = await TestCa.create();
+      const tls = {
+        ...await ca.issue("b"),
+        ca: ca.ca,
+        requireClientAuth: true,
+        nodeIdVerification: "None",
+      } as const;
+      const listens = { security: "permissive", poolSize: 1, tls } as const;
+      const dials = { ...listens, listen: [], tls: { ca: ca.ca } };
+      const [a, b] = await pair(cluster, dials, listens);
+      assert.ok(await failure(cluster, a) instanceof HandshakeError);
+      await cluster.environment.advance(100);
+      assert.equal(b.stats().errors.ClientCertificateRequired, 1);
+    }),
+  );
+
+  it(
     "takes no proof in the place of a certificate that the link could have shown",
     inCluster(async (cluster) => {
       const ca = await TestCa.create();

@@ -3,8 +3,9 @@
 import { CONNECTIONS } from "./connections.ts";
 import { DECODERS } from "./decoders.ts";
 import type { Target } from "./target.ts";
+import { WEBSOCKETS } from "./websockets.ts";
 
 export type { Target } from "./target.ts";
 
 /** Decoders of single pieces first, then connections. */
-export const TARGETS: readonly Target[] = [...DECODERS, ...CONNECTIONS];
+export const TARGETS: readonly Target[] = [...DECODERS, ...WEBSOCKETS, ...CONNECTIONS];

@@ -203,6 +203,7 @@ describe("QUIC transport", () => {
     let free = false;
     for (const end = performance.now() + 10_000; !free && performance.now() < end;) {
       free = await bind();
+      await turn();
     }
     assert.ok(free, "the address is still in use");
     const second = await new ContractListener().start(transport, first.address, { tls });
