@@ -47,12 +47,21 @@ export async function bindDatagrams(
       resolve();
     });
   });
+  enlargeBuffer(socket);
+  return new NodeDatagramSocket(socket, address, options);
+}
+
+/**
+ * Not on Deno: from then on it allocates a buffer of that size for each packet (a round trip over
+ * loopback took 1.2 ms with it, and 0.05 ms without).
+ */
+function enlargeBuffer(socket: dgram.Socket): void {
+  if ("Deno" in globalThis) return;
   try {
     socket.setRecvBufferSize(RECEIVE_BUFFER_BYTES);
   } catch {
     // It works with the buffer that there is.
   }
-  return new NodeDatagramSocket(socket, address, options);
 }
 
 /** Hosts are numeric by now; asking for them costs a turn of the event loop for each packet. */
