@@ -240,8 +240,8 @@ describe("a recipient that nobody knows", () => {
     "and whose route has a scheme without a transport is named, and no peer is left of it",
     inCluster(async (cluster) => {
       const [a] = await nodes(cluster, () => ({}));
-      a.routes.set(DID, { nodeId: "d", address: "quic://d:1" });
-      await assert.rejects(a.send(DID, bytes("x")), /quic/);
+      a.routes.set(DID, { nodeId: "d", address: "pigeon://d:1" });
+      await assert.rejects(a.send(DID, bytes("x")), /pigeon/);
       assert.deepEqual(a.peers(), []);
     }),
   );
