@@ -122,6 +122,7 @@ export type {
 } from "./src/stats.ts";
 export { dumpConfig, loadConfig } from "./src/toml.ts";
 export { TransportRegistry } from "./src/transport/registry.ts";
+export { streamLink, type StreamPair } from "./src/transport/stream_link.ts";
 export type {
   BindOptions,
   DatagramRoute,

@@ -12,7 +12,7 @@
  */
 
 import { Endpoint, type ListenOptions, type Transport, TransportError } from "../mod.ts";
-import { streamLink } from "../src/transport/stream_link.ts";
+import { streamLink } from "../mod.ts";
 
 /** The transport of `pipe://name:port` addresses. */
 export function pipeTransport(): Transport {

@@ -111,8 +111,10 @@ describe("links between hosts", () => {
     }
     const late = delays.filter((ms) => ms > 1);
     assert.ok(late.length > 30 && late.length < 70, `${late.length} of 100 were late`);
-    assert.ok(late.every((ms) => ms >= 200));
-    assert.ok(delays.some((ms) => ms > 600), "none was lost twice");
+    // 200 ms, and each time twice as long.
+    const once = [200, 600, 1_400, 3_000, 6_200, 12_600, 25_400];
+    assert.ok(late.every((ms) => once.includes(ms - 1)), `late by ${late.join(", ")}`);
+    assert.ok(late.includes(601) && late.includes(1_401), "none was lost twice and three times");
   });
 
   it("share a bandwidth among the connections of one way", async () => {
@@ -162,6 +164,33 @@ describe("links between hosts", () => {
     assert.equal(b.closeError?.code, "ConnectionClosed");
     assert.ok(b.receivedBytes > 0 && b.receivedBytes < 100_000);
     assert.deepEqual(b.bytes, countedBytes(100_000).subarray(0, b.receivedBytes));
+  });
+
+  it("are reset by who closes without reading all, and told to who opens them later", async () => {
+    const sim = new SimulatedNetwork();
+    const server = await new ContractListener().start(sim.host("b").transport, "memory://b");
+    const dialing = sim.host("a").transport.dial("memory://b", dialOptions(undefined));
+    const near = await sim.runUntil(dialing);
+    const b = new LinkRecorder(server.links.shift()!);
+    near.write(Uint8Array.of(1));
+    b.link.pause();
+    await sim.run(10);
+    b.link.close();
+    await sim.run(10);
+    const a = new LinkRecorder(near);
+    await sim.run(1);
+    assert.deepEqual([b.closeError, a.closeError?.code], [undefined, "ConnectionClosed"]);
+  });
+
+  it("let a writer change its memory once that counts as sent", async () => {
+    const sim = new SimulatedNetwork({ latencyMs: 10 });
+    const [a, b] = await links(sim);
+    const chunk = countedBytes(1_000);
+    a.link.write(chunk);
+    assert.equal(a.link.bufferedBytes, 0);
+    chunk.fill(0xee);
+    await sim.runUntil(() => b.receivedBytes === 1_000);
+    assert.deepEqual(b.bytes, countedBytes(1_000));
   });
 
   it("refuse conditions that make no sense", () => {
@@ -226,6 +255,51 @@ describe("partitions", () => {
     sim.heal("a", "b");
     await sim.runUntil(() => connected(a).length === 1, { withinMs: 60_000 });
     await closeAll(sim, nodes);
+  });
+});
+
+describe("dials", () => {
+  it("into a partition succeed when it is healed", async () => {
+    const sim = new SimulatedNetwork();
+    await new ContractListener().start(sim.host("b").transport, "memory://b");
+    sim.partition("a", "b");
+    const dialing = sim.host("a").transport.dial("memory://b", dialOptions(undefined));
+    await sim.run(10_000);
+    assert.equal(sim.connectionsMade, 0);
+    sim.heal();
+    await sim.runUntil(dialing, { withinMs: 1 });
+  });
+
+  it("that were given up while their process stood still leave no connection", async () => {
+    const sim = new SimulatedNetwork();
+    const server = await new ContractListener().start(sim.host("b").transport, "memory://b");
+    const abort = new AbortController();
+    const options = dialOptions(undefined, abort.signal);
+    const dialing = sim.host("a").transport.dial("memory://b", options);
+    dialing.catch(() => {});
+    sim.host("a").pause();
+    await sim.run(10);
+    assert.equal(sim.connectionsMade, 1);
+    abort.abort(new Error("given up"));
+    sim.host("a").resume();
+    await assert.rejects(sim.runUntil(dialing), /^Error: given up$/);
+    const b = new LinkRecorder(server.links.shift()!);
+    await sim.runUntil(() => b.told("end"));
+    assert.equal(sim.host("a").connections, 0);
+  });
+
+  it("that nobody looks at before the listener closes are closed as well", async () => {
+    const sim = new SimulatedNetwork();
+    const server = await new ContractListener().start(sim.host("b").transport, "memory://b");
+    sim.host("b").pause();
+    const dialing = sim.host("a").transport.dial("memory://b", dialOptions(undefined));
+    const a = new LinkRecorder(await sim.runUntil(dialing));
+    await server.listener.close();
+    await sim.run(10);
+    assert.ok(a.told("end"));
+    sim.host("b").resume();
+    await sim.run(10);
+    assert.deepEqual([server.hosts, sim.host("b").connections], [[], 0]);
   });
 });
 

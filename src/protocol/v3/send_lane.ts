@@ -252,6 +252,8 @@ export class SendLane {
       if (this.#head === undefined) this.#tail = undefined;
       if (run.message !== undefined) this.#onDone(run.message);
     }
+    // The charges of a run's frames are taken for equal, which those of fragments are not.
+    if (id >= this.#sentTo) this.flight = 0;
     this.#tellTracked(id);
   }
 
