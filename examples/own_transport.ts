@@ -11,8 +11,13 @@
  * @module
  */
 
-import { Endpoint, type ListenOptions, type Transport, TransportError } from "../mod.ts";
-import { streamLink } from "../mod.ts";
+import {
+  Endpoint,
+  type ListenOptions,
+  streamLink,
+  type Transport,
+  TransportError,
+} from "../mod.ts";
 
 /** The transport of `pipe://name:port` addresses. */
 export function pipeTransport(): Transport {
