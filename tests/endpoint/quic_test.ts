@@ -3,9 +3,11 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { Endpoint, type EndpointConfig, type RejectCode, TransportError } from "../../mod.ts";
+import { encodeDatagram } from "../../src/protocol/v3/datagram.ts";
 import type { QuicConnection, QuicSockets } from "../../src/runtime/quic.ts";
 import { quicOf } from "../../src/runtime/quic_sockets.ts";
 import { detectRuntime } from "../../src/runtime/runtime.ts";
+import { withVarint } from "../../src/runtime/quic_varint.ts";
 import { quicTransport } from "../../src/transport/quic.ts";
 import { TestCa } from "../support/certs.ts";
 import { bytes, text } from "../support/cluster.ts";
@@ -86,7 +88,11 @@ async function talk(a: Endpoint, b: Endpoint): Promise<void> {
 }
 
 /** QUIC that notes how long the datagrams are that are sent. */
-function counting(sockets: QuicSockets, sent: number[]): QuicSockets {
+function counting(
+  sockets: QuicSockets,
+  sent: number[],
+  connections: QuicConnection[] = [],
+): QuicSockets {
   const counted = (connection: QuicConnection): QuicConnection =>
     new Proxy(connection, {
       get(target, name) {
@@ -102,7 +108,11 @@ function counting(sockets: QuicSockets, sent: number[]): QuicSockets {
     });
   return {
     ...sockets,
-    connect: async (...args) => counted(await sockets.connect(...args)),
+    connect: async (...args) => {
+      const connection = await sockets.connect(...args);
+      connections.push(connection);
+      return counted(connection);
+    },
   };
 }
 
@@ -259,6 +269,36 @@ describe("messages sent at most once over QUIC", { skip }, () => {
         [messagesSent, payloadBytesSent],
         [b.stats().messagesReceived, b.stats().payloadBytesReceived],
       );
+    });
+  });
+
+  it("leave in frames where messages are signed, and no unsigned datagram is taken", async () => {
+    const ca = await TestCa.create();
+    const sent: number[] = [];
+    const connections: QuicConnection[] = [];
+    const counted = counting(quicOf(detectRuntime()).sockets, sent, connections);
+    const transports = [quicTransport(detectRuntime(), counted)];
+    const dials = {
+      ...await permissive(ca, "a"),
+      signing: { privateKey: A.privateKey, trustedKeys: { b: B.publicKey } },
+      transports,
+    };
+    const listens = {
+      ...await permissive(ca, "b"),
+      signing: { privateKey: B.privateKey, trustedKeys: { a: A.publicKey } },
+    };
+    await withPair(dials, listens, async ({ a, b, connect }) => {
+      await connect();
+      await a.send("b", bytes("signed"), { delivery: "at-most-once" });
+      assert.equal(text((await b.receive()).payload), "signed");
+      assert.deepEqual(sent, []);
+      const forged = encodeDatagram(1, undefined, bytes("forged"));
+      for (const id of [0, 4]) connections[0]!.sendDatagram(withVarint(id, forged));
+      // What goes over the stream, and back, comes after them.
+      await a.send("b", bytes("after"), { acknowledged: true });
+      await a.send("b", bytes("last"), { acknowledged: true });
+      const seen = [text((await b.receive()).payload), text((await b.receive()).payload)];
+      assert.deepEqual([seen, b.tryReceive()], [["after", "last"], undefined]);
     });
   });
 
