@@ -25,7 +25,7 @@ import { hello } from "./wire.ts";
 export const CLOSED_WITHIN_MS = 1_000;
 /** The canary's pace, and the longest one of its messages may take. */
 const BEAT_MS = 5;
-const BEAT_WITHIN_MS = 1_000;
+const BEAT_WITHIN_MS = 3_000;
 
 /** How a scene is set. */
 export interface SceneOptions {
