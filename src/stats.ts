@@ -25,7 +25,10 @@ export interface TrafficStats {
   sendFailures: number;
   /** Messages dropped by `whenFull: "drop-oldest"` or `"drop-newest"`; part of `sendFailures`. */
   messagesDropped: number;
-  /** Messages sent at most once that found no connection, or whose connection broke. No event tells of them. */
+  /**
+   * Messages sent at most once that found no connection, or whose connection broke; and such that
+   * came by datagram and found no room. No event tells of them.
+   */
   messagesLost: number;
   /** Frames that came a second time after a connection broke, and were dropped. */
   duplicates: number;

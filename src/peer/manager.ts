@@ -352,7 +352,9 @@ export class PeerManager implements PeerHost, AcceptedHost {
   /** @ignore */
   betterAddresses(peer: Peer, than: string | undefined): readonly string[] {
     if (than === undefined) return [];
-    const rank = (address: string) => this.#host.priority(address) ?? -Infinity;
+    // Of equals the address that was given goes before one that the peer has told.
+    const rank = (address: string) =>
+      (this.#host.priority(address) ?? -Infinity) + (peer.addresses.includes(address) ? 0.5 : 0);
     return peer.candidates.filter((address) => rank(address) > rank(than))
       .toSorted((a, b) => rank(b) - rank(a));
   }
