@@ -37,7 +37,8 @@ const SUITES: Record<string, (quiet: boolean) => Promise<Finished>> = {
       countNode,
       quiet,
     ),
-  interop: (quiet) => suite("deno", ["test", "-A", ...INTEROP_FILES], countDeno, quiet),
+  interop: (quiet) =>
+    suite("deno", ["test", "-A", "--parallel", ...INTEROP_FILES], countDeno, quiet),
 };
 
 /** Suites of one process each, that leave a core to the other; node and interop need both. */
