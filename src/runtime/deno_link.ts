@@ -9,7 +9,7 @@ import type { Link, LinkEvents, LinkInfo } from "../transport/transport.ts";
 import { linkFailed } from "./socket_errors.ts";
 import { HIGH_WATER_BYTES } from "./sockets.ts";
 
-const MIN_READ_BYTES = 64 * 1024;
+const MIN_READ_BYTES = 8 * 1024;
 const MAX_READ_BYTES = 256 * 1024;
 const NO_BUFFER: Uint8Array<ArrayBuffer> = new Uint8Array(0);
 
