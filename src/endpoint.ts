@@ -65,7 +65,7 @@ import {
   parseDialAddress,
   readAddress,
 } from "./transport/address.ts";
-import { advertisedAddresses } from "./transport/advertise.ts";
+import { advertisedAddresses, mayLeadTo } from "./transport/advertise.ts";
 import { builtinTransports } from "./transport/builtin.ts";
 import { TransportRegistry } from "./transport/registry.ts";
 import {
@@ -685,9 +685,10 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
       openLink: (address, options) => this.#openLink(address, options),
       priority: (address) => this.#priority(address),
       advertised: (info) => this.#options.advertise ?? advertisedAddresses(this.addresses, info),
-      dialable: (address) => {
+      dialable: (address, info) => {
         const parsed = readAddress(address);
         if (typeof parsed === "string" || !isDialable(parsed)) return undefined;
+        if (!mayLeadTo(parsed, info)) return undefined;
         const canonical = canonicalAddress(parsed);
         return this.#priority(canonical) === undefined ? undefined : canonical;
       },
@@ -754,8 +755,8 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
   }
 
   #checkTransport(transport: Transport, address: string): void {
-    const { security, identity } = this.#options;
-    checkTransport(transport, security, address, identity !== undefined);
+    const { security, identity, tls } = this.#options;
+    checkTransport(transport, security, address, identity !== undefined, tls !== undefined);
   }
 
   #stateChanged(nodeId: string | undefined, change: StateChange): void {
@@ -946,9 +947,10 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     if (known !== undefined) return known;
     const route = this.routes.resolve(nodeId);
     if (route === undefined || route.nodeId === this.nodeId) throw noSuchPeer(nodeId, action);
-    const addresses = addressesOf(route);
-    this.#checkUsable(addresses);
-    return manager.reach(route.nodeId, addresses);
+    const [links] = this.#splitAddresses(addressesOf(route));
+    if (links.length === 0) throw noDatagramFor(action, nodeId);
+    this.#checkUsable(links);
+    return manager.reach(route.nodeId, links);
   }
 
   #peer(nodeId: string, action: string): Peer {

@@ -87,9 +87,19 @@ export function checkTransport(
   mode: SecurityMode,
   address: string,
   hasKeys: boolean,
+  hasTls: boolean,
 ): void {
   const { encrypted, peerAuthenticated } = transport.capabilities;
-  if (mode === "development" || mode === "legacy") return;
+  const weak = mode === "development" || mode === "legacy";
+  // What never leaves the process needs no secrecy where the mode asks for none.
+  if (!encrypted && weak && hasTls && transport.scheme !== "memory") {
+    throw new TransportError(
+      "TlsRequired",
+      `Cannot use ${address}: ${transport.scheme} can't encrypt, and tls is given`,
+      { recovery: "use another transport, or leave tls out in development mode" },
+    );
+  }
+  if (weak) return;
   if (!encrypted) {
     throw new TransportError(
       "TlsRequired",

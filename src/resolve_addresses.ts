@@ -13,6 +13,7 @@ import {
   type OptionSource,
 } from "./option_reader.ts";
 import type { PeerAddress, ResolvedOptions } from "./options.ts";
+import { canBeTold, MAX_TOLD_BYTES } from "./transport/advertise.ts";
 import {
   canonicalAddress,
   isDialable,
@@ -60,9 +61,18 @@ export function resolveAdvertise(top: OptionReader): readonly string[] | undefin
       value,
     );
   }
-  return Object.freeze(
-    Array.from(value, (item, index) => resolveAddress(top, `advertise[${index}]`, item, false)),
-  );
+  const addresses = Array.from(value, (item: unknown, index) => {
+    const address = resolveAddress(top, `advertise[${index}]`, item, false);
+    if (canBeTold(address)) return address;
+    const demand = "must have at most 200 characters, all of printable ASCII";
+    throw top.wrongValue(`advertise[${index}]`, demand, item);
+  });
+  const chars = addresses.reduce((sum, address) => sum + address.length, 0);
+  if (chars > MAX_TOLD_BYTES) {
+    const demand = `must have at most ${MAX_TOLD_BYTES} characters together`;
+    throw top.error("advertise", `${demand}, got ${chars}`);
+  }
+  return Object.freeze(addresses);
 }
 
 /** Checks `peers`. */

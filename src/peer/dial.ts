@@ -11,6 +11,9 @@ import { discard } from "./discard.ts";
 import { Driver, type DriverConfig, type DriverOwner } from "./driver.ts";
 import { allFailed, type Failures, race, type Winner } from "./race.ts";
 
+/** A handshake has at least this long, or half of the time, before other addresses have a turn. */
+const MIN_TURN_MS = 1_000;
+
 /** What one attempt needs. */
 export interface DialPlan {
   readonly nodeId: string;
@@ -40,7 +43,16 @@ export async function dial(plan: DialPlan): Promise<string> {
   plan.signal.addEventListener("abort", stop, { once: true });
   if (plan.signal.aborted) stop();
   const failures: Failures = new Map();
-  const cancelTimer = plan.setTimer(plan.timeoutMs, () => abort.abort(tooLate(plan, failures)));
+  /** Where an attempt is under way. */
+  const trying = new Set<string>();
+  const cancelTimer = plan.setTimer(plan.timeoutMs, () => {
+    abort.abort(tooLate(plan, failures, trying));
+    for (const address of trying) plan.onFailed(address);
+  });
+  const onFailed = (address: string) => {
+    trying.delete(address);
+    plan.onFailed(address);
+  };
   try {
     while (true) {
       const addresses = plan.addresses.filter((address) => !failures.has(address));
@@ -48,18 +60,23 @@ export async function dial(plan: DialPlan): Promise<string> {
       const winner = await race({
         addresses,
         signal: abort.signal,
-        open: (address, signal) => plan.openLink(address, signal),
+        open: (address, signal) => {
+          trying.add(address);
+          return plan.openLink(address, signal);
+        },
         setTimer: (delayMs, callback) => plan.setTimer(delayMs, callback),
-        onFailed: (address) => plan.onFailed(address),
+        onFailed,
       }, failures);
       if (winner === undefined) continue;
+      trying.clear();
+      trying.add(winner.address);
       try {
-        await establish(winner, plan, abort.signal);
+        await establish(winner, plan, abort.signal, addresses.length > 1);
         return winner.address;
       } catch (error) {
         if (abort.signal.aborted) throw error;
         failures.set(winner.address, error);
-        plan.onFailed(winner.address);
+        onFailed(winner.address);
       }
     }
   } finally {
@@ -71,15 +88,16 @@ export async function dial(plan: DialPlan): Promise<string> {
 function tooLate(
   { nodeId, addresses, timeoutMs }: DialPlan,
   failures: Failures,
+  trying: ReadonlySet<string>,
 ): TransportError {
   const [address] = addresses;
   if (addresses.length === 1) {
-    const text = `Cannot connect to ${nodeId} at ${address}: no answer within ${timeoutMs} ms`;
-    return new TransportError("Timeout", text, { peer: nodeId });
+    return noAnswer(nodeId, address!, timeoutMs);
   }
   const list = addresses.map((address) => {
     const error = failures.get(address);
-    return `${address}: ${error instanceof Error ? error.message : "no answer"}`;
+    const silent = trying.has(address) ? "no answer" : "not tried";
+    return `${address}: ${error instanceof Error ? error.message : silent}`;
   });
   const text = `Cannot connect to ${nodeId} within ${timeoutMs} ms: ${list.join("; ")}`;
   return new TransportError("NegotiationTimeout", text, {
@@ -88,10 +106,16 @@ function tooLate(
   });
 }
 
+function noAnswer(nodeId: string, address: string, withinMs: number): TransportError {
+  const text = `Cannot connect to ${nodeId} at ${address}: no answer within ${withinMs} ms`;
+  return new TransportError("Timeout", text, { peer: nodeId });
+}
+
 async function establish(
   { link, address }: Winner,
   plan: DialPlan,
   signal: AbortSignal,
+  othersWait: boolean,
 ): Promise<void> {
   try {
     signal.throwIfAborted();
@@ -100,7 +124,9 @@ async function establish(
     discard(link);
     throw error;
   }
-  await handshake(link, address, plan, signal);
+  const { timeoutMs, addresses } = plan;
+  const turn = Math.max(timeoutMs / addresses.length, Math.min(MIN_TURN_MS, timeoutMs / 2));
+  await handshake(link, address, plan, signal, othersWait ? turn : undefined);
 }
 
 function handshake(
@@ -108,18 +134,26 @@ function handshake(
   address: string,
   plan: DialPlan,
   signal: AbortSignal,
+  withinMs: number | undefined,
 ): Promise<void> {
   return new Promise((resolve, reject) => {
     const onAbort = () => driver.close(asError(signal.reason, plan));
     signal.addEventListener("abort", onAbort, { once: true });
+    // Who accepts and says nothing must not keep the other addresses from their turn.
+    const cancelTurn = withinMs === undefined ? () => {} : plan.setTimer(
+      Math.ceil(withinMs),
+      () => driver.close(noAnswer(plan.nodeId, address, Math.ceil(withinMs))),
+    );
     const owner = new Handshaking(
       (attached) => {
         signal.removeEventListener("abort", onAbort);
+        cancelTurn();
         plan.attach(attached);
         resolve();
       },
       (error) => {
         signal.removeEventListener("abort", onAbort);
+        cancelTurn();
         reject(lostInHandshake(error, plan.nodeId, address));
       },
     );

@@ -19,6 +19,7 @@ import type { Channel } from "../protocol/v3/channel.ts";
 import { GOAWAY, type GoawayCode } from "../protocol/v3/types.ts";
 import type { Environment } from "../runtime/environment.ts";
 import type { Link } from "../transport/transport.ts";
+import type { PeerIdentity } from "./identity.ts";
 import { SentTail } from "./sent_tail.ts";
 
 /** A batch is written as soon as it is this large, without waiting for the turn to end. */
@@ -83,6 +84,8 @@ export class Driver implements ConnectionSink {
   readonly dialed: boolean;
   /** The address that was dialed; undefined where the peer dialed us. */
   dialedAddress: string | undefined;
+  /** What the certificate of the other side proved; set by the owner. */
+  identity: PeerIdentity | undefined;
   /** The generation of sessions that our hello or welcome told. */
   generation: number | undefined;
   /** When it was established, on the monotonic clock. */

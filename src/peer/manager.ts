@@ -59,8 +59,11 @@ export interface ManagerHost {
   priority(address: string): number | undefined;
   /** Where we can be reached, as the peer at the other end of a link sees it. */
   advertised(info: LinkInfo): readonly string[];
-  /** An address that a peer has told as it is dialed; undefined where it can't be dialed here. */
-  dialable(address: string): string | undefined;
+  /**
+   * An address that a peer has told over a link, as it is dialed; undefined where it can't be dialed
+   * here, or would not lead to the peer.
+   */
+  dialable(address: string, info: LinkInfo): string | undefined;
   readonly exchange: ExchangeHost;
   deliver(peer: Peer, payload: Uint8Array, lane: LaneName, topic: string | undefined): void;
   onHealth(peer: Peer, health: PeerHealth, previous: PeerHealth): void;
@@ -317,8 +320,8 @@ export class PeerManager implements PeerHost, AcceptedHost {
         }),
         attach: (driver) => {
           if (this.#unsigned(driver.negotiated!)) return this.#refuseUnsigned(driver);
+          driver.identity = identity;
           if (isOtherThan(peer, driver)) return this.#refuseOther(peer, driver);
-          peer.identity = identity;
           driver.dialedAddress = address;
           this.#noteAdvertised(peer, driver);
           this.#tally.established(driver);
@@ -507,7 +510,7 @@ export class PeerManager implements PeerHost, AcceptedHost {
     const { nodeId } = driver.negotiated!;
     this.#owners.set(lifecycle, nodeId);
     const peer = this.#getOrMake(nodeId, driver.generation);
-    peer.identity = identity;
+    driver.identity = identity;
     this.#noteAdvertised(peer, driver);
     peer.accept(driver, lifecycle);
   }
@@ -536,14 +539,14 @@ export class PeerManager implements PeerHost, AcceptedHost {
   }
 
   /** Where a peer says that it is: dialed only where nobody else can have said so, unless told. */
-  #noteAdvertised(peer: Peer, { negotiated }: Driver): void {
+  #noteAdvertised(peer: Peer, { negotiated, link, identity }: Driver): void {
     const { useAdvertised } = this.options;
     const { addresses, publicKey } = negotiated!;
-    const verified = peer.identity !== undefined || publicKey !== undefined;
+    const verified = identity !== undefined || publicKey !== undefined;
     const used = useAdvertised === "always" || useAdvertised === "verified" && verified;
-    const dialable = addresses.map((address) => this.#host.dialable(address))
+    const dialable = addresses.map((address) => this.#host.dialable(address, link.info))
       .filter((address) => address !== undefined);
-    peer.setAdvertised(addresses, used ? dialable : []);
+    peer.setAdvertised(addresses, used ? dialable : undefined);
   }
 
   /** There is a limit of connections that we dial: who does not need theirs gives way. */
@@ -768,14 +771,22 @@ export class PeerManager implements PeerHost, AcceptedHost {
   }
 }
 
-/** Whether a connection that we dialed leads to another process than those that there are. */
-function isOtherThan(peer: Peer, { negotiated }: Driver): boolean {
-  const incarnation = negotiated?.incarnation;
+/**
+ * Whether a connection that we dialed leads to another process than those that there are. Who has
+ * proved nothing does not count against who has.
+ */
+function isOtherThan(peer: Peer, dialed: Driver): boolean {
+  const incarnation = dialed.negotiated?.incarnation;
   // Versions 1 and 2 don't say.
   if (incarnation === undefined) return false;
   return peer.drivers.some((driver) =>
-    driver.active && !driver.retiring && isOther(driver.negotiated?.incarnation, incarnation)
+    driver.active && !driver.retiring && isOther(driver.negotiated?.incarnation, incarnation) &&
+    (isProven(driver) || !isProven(dialed))
   );
+}
+
+function isProven({ identity, negotiated }: Driver): boolean {
+  return identity !== undefined || negotiated?.publicKey !== undefined;
 }
 
 /** Whether a hello is of another process; one that does not say which is none that we know. */

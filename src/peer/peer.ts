@@ -88,8 +88,6 @@ export class Peer implements DriverOwner, PoolOwner {
   #trusted: readonly string[] = [];
   /** The address that worked last. */
   dialedAddress: string | undefined;
-  /** What its certificate proved. */
-  identity: PeerIdentity | undefined;
   /** Whether it was dialed for a message only, and is left when it is idle for long. */
   passing = false;
   /** Whether it has signed its messages: then it always must. */
@@ -233,6 +231,14 @@ export class Peer implements DriverOwner, PoolOwner {
     return this.#pool.drivers[0]?.negotiated?.version;
   }
 
+  /** What its certificate proved; undefined while it has a connection that proved nothing. */
+  get identity(): PeerIdentity | undefined {
+    const { drivers } = this.#pool;
+    return drivers.every(({ identity }) => identity !== undefined)
+      ? drivers.at(-1)?.identity
+      : undefined;
+  }
+
   /** Usable connections. */
   get connectionCount(): number {
     return this.#pool.size;
@@ -344,9 +350,10 @@ export class Peer implements DriverOwner, PoolOwner {
   }
 
   /** Where it says that it is, and which of that may be dialed. */
-  setAdvertised(said: readonly string[], trusted: readonly string[]): void {
+  setAdvertised(said: readonly string[], trusted: readonly string[] | undefined): void {
     this.advertised = said;
-    this.#trusted = trusted;
+    // Who proves nothing takes nothing away either.
+    if (trusted !== undefined) this.#trusted = trusted;
   }
 
   #setAddresses(addresses: readonly string[]): void {

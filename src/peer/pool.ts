@@ -83,6 +83,8 @@ export class Pool implements SlotOwner, UpkeepHost {
   readonly #retiring = new Map<Driver, Member & { readonly byUs: boolean }>();
   /** Connections to be renewed, and what is to be called then; the first one is under way. */
   readonly #toRenew = new Map<Slot, Renewal>();
+  /** Connections that were silent while they were being renewed for another reason. */
+  readonly #silentMeanwhile = new Map<Slot, Driver>();
   readonly #upkeep: Upkeep;
   /** How many connections there should be: `#most`, or fewer after they were idle. */
   #target: number;
@@ -256,7 +258,10 @@ export class Pool implements SlotOwner, UpkeepHost {
   /** A dialed connection was silent for the keepalive interval. */
   silent(driver: Driver): void {
     const slot = this.#slots.find((other) => other.driver === driver);
-    if (slot !== undefined) this.#renew(slot, { why: "silent", done: () => {} });
+    if (slot === undefined) return;
+    const why = this.#toRenew.get(slot)?.why ?? "silent";
+    if (why !== "silent") this.#silentMeanwhile.set(slot, driver);
+    else this.#renew(slot, { why, done: () => {} });
   }
 
   #renew(slot: Slot, renewal: Renewal): void {
@@ -276,6 +281,10 @@ export class Pool implements SlotOwner, UpkeepHost {
       this.#toRenew.delete(slot);
       this.#renewNext();
       done();
+      const silent = this.#silentMeanwhile.get(slot);
+      this.#silentMeanwhile.delete(slot);
+      // It goes on, and is told of its silence once only.
+      if (silent !== undefined && slot.driver === silent) this.silent(silent);
     });
   }
 

@@ -113,6 +113,12 @@ const signing: fc.Arbitrary<SigningOptions> = fc.tuple(
   fc.record({ trustedKeys, maxAgeMs: delay }, { requiredKeys: ["trustedKeys"] }),
 ).map(([key, rest]) => ({ ...key, ...rest }));
 
+/** As many as may be told in a handshake. */
+function fitting(addresses: string[]): string[] {
+  let chars = 0;
+  return addresses.filter(({ length }) => length <= 190 && (chars += length + 6) <= 1_024);
+}
+
 const bandwidth = fc.integer({ min: 4096, max: Number.MAX_SAFE_INTEGER });
 
 const pool = fc.record({
@@ -174,7 +180,7 @@ export const validOptions: fc.Arbitrary<EndpointOptions> = fc.record({
     maxBytes: fc.integer({ min: 512, max: 65_507 }),
     warnAbove: fc.integer({ min: 0, max: 65_507 }),
   }, { requiredKeys: [] }),
-  advertise: fc.array(address(1), { maxLength: 16 }),
+  advertise: fc.array(address(1), { maxLength: 16 }).map(fitting),
   useAdvertised: fc.constantFrom("verified", "always", "never"),
   checksum: fc.constantFrom("auto", "always", "never"),
   maxStreams: fc.integer({ min: 0, max: 65_535 }),
