@@ -144,4 +144,5 @@ export {
   type DenoServeInfo,
   type WebSocketMount,
   webSocketMount,
+  type WebSocketMountOptions,
 } from "./src/transport/websocket_mount.ts";

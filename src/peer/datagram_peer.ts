@@ -6,7 +6,7 @@
 
 import { MessageTooLargeError, RateLimitedError, TransportError } from "../errors.ts";
 import type { ResolvedOptions } from "../options.ts";
-import type { AnswerBudget } from "../protocol/datagram/answers.ts";
+import type { Answer, AnswerBudget } from "../protocol/datagram/answers.ts";
 import type { DatagramLink } from "../protocol/datagram/link.ts";
 import {
   encodeAnswer,
@@ -30,7 +30,7 @@ import { quote } from "../protocol/text.ts";
 import { TokenBucket } from "../protocol/token_bucket.ts";
 import { encodeGoawayPayload, readGoaway } from "../protocol/v3/payloads.ts";
 import { encodeTopic } from "../protocol/v3/topic.ts";
-import { LANE_NAMES, type LaneName, NORMAL } from "../protocol/v3/types.ts";
+import { type Lane, LANE_NAMES, type LaneName, NORMAL } from "../protocol/v3/types.ts";
 import type { Environment } from "../runtime/environment.ts";
 import { type DatagramStats, noTraffic, type TrafficStats } from "../stats.ts";
 import type { PeerPace } from "./bandwidth.ts";
@@ -77,6 +77,9 @@ const MAX_CALLS = 1024;
 /** Messages that wait while the application's handler works on one of the same peer. */
 const MAX_HELD = 256;
 const MAX_HELD_BYTES = 1_048_576;
+/** Answers that wait for their turn; the requester asks again for what is dropped. */
+const MAX_ANSWERS = 256;
+const MAX_ANSWER_BYTES = 1_048_576;
 /** The first repetition of a request comes after so many round trips, within these bounds. */
 const ROUND_TRIPS = 3;
 const MIN_REPEAT_MS = 50;
@@ -116,6 +119,9 @@ export class DatagramPeer {
   readonly #server: DatagramServer;
   readonly #held = new Fifo<Held>();
   #heldBytes = 0;
+  /** Answers whose turn has not come, by request. */
+  readonly #answers = new Map<number, Answer>();
+  #answerBytes = 0;
   readonly #waiting = new Set<WaitingSend>();
   /** Undefined where there is no limit of bandwidth. */
   readonly #pace: PeerPace | undefined;
@@ -272,10 +278,30 @@ export class DatagramPeer {
 
   /** There is room again, or it is our turn: what waits is sent. */
   pump(): void {
+    this.#pumpAnswers();
+    this.#pumpMessages();
+    if (this.#calls.pump(this.#now())) this.#arm();
+  }
+
+  #pumpAnswers(): void {
+    for (const [id, { kind, body }] of this.#answers) {
+      if (this.#pace?.allows(NORMAL) === false) return;
+      this.#answers.delete(id);
+      this.#answerBytes -= body.length;
+      this.#send(kind, body);
+    }
+  }
+
+  #pumpMessages(): void {
+    const full = new Set<Lane>();
     for (const waiting of this.#waiting) {
+      const { lane } = waiting.plan;
+      // A lane that waits for its own limit must not hold up others.
+      if (full.has(lane)) continue;
       try {
-        if (this.#offer(waiting.payload, waiting.plan) === "full") return;
-        waiting.resolve();
+        if (this.#offer(waiting.payload, waiting.plan) === "full") full.add(lane);
+        else waiting.resolve();
+        if (full.size === LANE_NAMES.length) return;
       } catch (error) {
         waiting.reject(error);
       }
@@ -291,7 +317,7 @@ export class DatagramPeer {
     }
     if (this.#pace?.allows(lane) === false) return "full";
     const now = this.#now();
-    if (this.#bucketOut !== undefined && !this.#bucketOut.tryTake(now)) {
+    if (this.#bucketOut !== undefined && this.#bucketOut.tokens(now) < 1) {
       this.traffic.rateLimited++;
       const { nodeId } = this;
       const after = this.#bucketOut.retryAfterMs(now);
@@ -301,6 +327,7 @@ export class DatagramPeer {
     }
     const body = encodeData(lane, topic, payload);
     if (!link.send(PACKET.data, body, this.#wallClock())) return "full";
+    this.#bucketOut?.tryTake(now);
     this.#pace?.spend(lane, body.length + link.overhead);
     link.usedAt = now;
     this.#checkLength(body.length + link.overhead);
@@ -426,6 +453,7 @@ export class DatagramPeer {
     this.#server.end();
     this.connects.rejectAll(error);
     for (const waiting of this.#waiting) waiting.reject(error);
+    this.#forgetAnswers();
     this.#pace?.end();
     this.#calls.fail(error);
     this.#setHealth();
@@ -557,6 +585,7 @@ export class DatagramPeer {
     for (const link of this.#links) this.#detach(link);
     this.#links = [];
     if (this.#incarnation !== undefined) this.#server.renew();
+    this.#forgetAnswers();
     this.#incarnation = incarnation;
     if (!hadLinks) return;
     this.#state = "reconnecting";
@@ -644,7 +673,7 @@ export class DatagramPeer {
       epochNow: () => this.#wallClock(),
       reply: (kind, body) => {
         this.#checkLength(this.#overhead() + HEADER_BYTES + body.length);
-        this.#send(kind, body);
+        this.#reply(kind, body);
       },
       onHandlerError: (error, what) => host.onHandlerError(this.nodeId, error, what),
       onRefused: () => host.onRefused(),
@@ -667,12 +696,33 @@ export class DatagramPeer {
     this.#pace?.spend(NORMAL, body.length + link.overhead);
   }
 
+  #reply(kind: PacketKind, body: Uint8Array): void {
+    if (this.#answers.size === 0 && this.#pace?.allows(NORMAL) !== false) {
+      return this.#send(kind, body);
+    }
+    const { id } = readAnswer(body);
+    if (this.#answers.has(id)) return;
+    const bytes = this.#answerBytes + body.length;
+    if (this.#answers.size >= MAX_ANSWERS || bytes > MAX_ANSWER_BYTES) {
+      this.#host.counters.unsent++;
+      return;
+    }
+    this.#answers.set(id, { kind, body });
+    this.#answerBytes = bytes;
+  }
+
+  #forgetAnswers(): void {
+    this.#answers.clear();
+    this.#answerBytes = 0;
+  }
+
   #sendRequest(body: Uint8Array, last: string | undefined): SendResult {
     const { link } = this;
     if (link === undefined) return "no-link";
     const { incarnation, sessionGeneration } = link.negotiated;
     const sentTo = `${incarnation}/${sessionGeneration}`;
     if (last !== undefined && last !== sentTo) return "forgotten";
+    if (this.#pace?.allows(NORMAL) === false) return "no-room";
     link.usedAt = this.#now();
     link.send(PACKET.request, body, this.#wallClock());
     this.#pace?.spend(NORMAL, body.length + link.overhead);

@@ -25,6 +25,7 @@ import {
 } from "../protocol/datagram/packet.ts";
 import type { PacketSeal } from "../protocol/datagram/seal.ts";
 import { DATA_OVERHEAD, PACKET, type PacketKind, TAG_BYTES } from "../protocol/datagram/types.ts";
+import { encodeGoawayPayload } from "../protocol/v3/payloads.ts";
 import type { Hello } from "../protocol/hello.ts";
 import type { LocalIdentity, Negotiated } from "../protocol/negotiate.ts";
 import type { Rejection } from "../protocol/rejection.ts";
@@ -43,7 +44,7 @@ import type { LaneName } from "../protocol/v3/types.ts";
 import type { DatagramSocket, Transport } from "../transport/transport.ts";
 import type { Bandwidth } from "./bandwidth.ts";
 import { ConnectionTally, type Tallied } from "./connection_tally.ts";
-import { DatagramPeer, type DatagramPeerHost } from "./datagram_peer.ts";
+import { BYE, DatagramPeer, type DatagramPeerHost } from "./datagram_peer.ts";
 import type { PeerHealth } from "./peer.ts";
 import type { Handlers } from "./requests.ts";
 
@@ -134,6 +135,8 @@ export class Datagrams {
   /** Peers that are being dialed. */
   readonly #dialed = new Set<DatagramPeer>();
   readonly #sockets = new Map<DatagramLink, DatagramSocket>();
+  /** Where the last packet came in that was from another address than the link's. */
+  readonly #elsewhere = new WeakMap<DatagramLink, DatagramSocket>();
   readonly #listening: DatagramSocket[] = [];
   /** Sockets that only dial, by what they are bound to. */
   readonly #dialing = new Map<string, Promise<DatagramSocket>>();
@@ -356,12 +359,15 @@ export class Datagrams {
       this.#counters[body === "malformed" ? "invalid" : body]++;
       return;
     }
-    if (pending !== undefined) this.#confirm(key, pending);
-    if (from !== link.address) {
-      this.#sockets.set(link, socket);
+    if (pending !== undefined && !this.#confirm(key, pending)) return;
+    const { address } = link;
+    if (from !== address) {
+      this.#elsewhere.set(link, socket);
       link.cameFrom(from, packet.length, wallClock, now);
     }
     this.#peers.get(link.nodeId)?.handlePacket(link, kind, body, from);
+    // Only where it has shown that it is there: anybody may have copied the packet.
+    if (link.address !== address && this.#sockets.has(link)) this.#sockets.set(link, socket);
   }
 
   // --- accepting ---
@@ -430,14 +436,31 @@ export class Datagrams {
     this.#send(socket, welcome, from);
   }
 
-  /** The dialer of what is pending was heard of. */
-  #confirm(key: string, { link, generation, cancel }: Pending): void {
+  /** The dialer of what is pending was heard of. False: there is no place for it any more. */
+  #confirm(key: string, pending: Pending): boolean {
+    const { link, generation } = pending;
+    const { nodeId, negotiated: { incarnation } } = link;
+    const peer = this.#peers.get(nodeId);
+    const same = peer?.incarnation === incarnation && incarnation !== undefined;
+    // Another process of that name was quicker; the dialer asks again, and is told so.
+    const taken = peer !== undefined && peer.links.length > 0 && !same;
+    if (this.#closing || taken) {
+      this.#abandon(key, pending);
+      return false;
+    }
+    pending.cancel();
+    this.#unpend(key);
+    this.#attach(peer ?? this.#newPeer(nodeId, generation), link);
+    return true;
+  }
+
+  /** Takes back that a hello was accepted. */
+  #abandon(key: string, { link, cancel }: Pending): void {
     cancel();
     this.#unpend(key);
-    if (this.#closing) return;
-    const { nodeId } = link;
-    const peer = this.#peers.get(nodeId) ?? this.#newPeer(nodeId, generation);
-    this.#attach(peer, link);
+    const reason = encodeGoawayPayload(BYE.closing, "");
+    link.send(PACKET.bye, reason, this.#host.environment.wallClock());
+    this.#sockets.delete(link);
   }
 
   #unpend(key: string): void {
@@ -481,8 +504,10 @@ export class Datagrams {
     const ofHost = accepted.filter((link) => hostOf(link.address) === host).length;
     let pendingOfHost = 0;
     for (const pending of this.#pending.values()) if (pending.host === host) pendingOfHost++;
-    const tooMany = this.#pending.size >= MAX_PENDING || pendingOfHost >= MAX_PENDING_PER_HOST ||
-      accepted.length >= options.maxConnections || ofHost >= options.maxConnectionsPerHost;
+    const pending = this.#pending.size;
+    const tooMany = pending >= MAX_PENDING || pendingOfHost >= MAX_PENDING_PER_HOST ||
+      accepted.length + pending >= options.maxConnections ||
+      ofHost + pendingOfHost >= options.maxConnectionsPerHost;
     if (tooMany) return { code: "TOO_MANY_CONNECTIONS", reason: "too many nodes are connected" };
     if (timestamp === undefined || nonce === undefined) return undefined;
     if (this.#replay.admit(nodeId, timestamp, nonce, environment.wallClock())) return undefined;
@@ -546,6 +571,8 @@ export class Datagrams {
     checkDatagrams(options, address);
     const transport = this.#host.transport(address);
     const route = await transport.resolve?.(address) ?? { remote: address, local: address };
+    // A socket that is opened now would be nobody's to close.
+    if (this.#closing) throw closed();
     const socket = await this.#socketFor(route.local, route.remote);
     if (this.#closing) throw closed();
     if (this.#peers.get(nodeId) !== peer || peer.links.length > 0) return;
@@ -626,6 +653,11 @@ export class Datagrams {
     for (const attempt of [...this.#attempts.values()]) {
       if (attempt.peer === peer) attempt.settle(error);
     }
+    // They were told of its table of answers, which goes with it.
+    for (const [key, pending] of [...this.#pending]) {
+      const told = pending.link.nodeId === peer.nodeId && peer.incarnation !== undefined;
+      if (told) this.#abandon(key, pending);
+    }
     peer.leave(error);
     if (this.#peers.get(peer.nodeId) === peer) this.#peers.delete(peer.nodeId);
     addTraffic(this.#past, peer.stats());
@@ -650,7 +682,11 @@ export class Datagrams {
       seal,
       keepaliveMs: options.keepalive ? options.keepaliveIntervalSecs * 1000 : undefined,
       randomBytes: (length) => environment.randomBytes(length),
-      send: (packet, to) => this.#send(this.#sockets.get(link) ?? socket, packet, to),
+      send: (packet, to) => {
+        const own = this.#sockets.get(link) ?? socket;
+        const through = to === link.address ? own : this.#elsewhere.get(link) ?? own;
+        return this.#send(through, packet, to);
+      },
     }, environment.now());
     this.#sockets.set(link, socket);
     return link;

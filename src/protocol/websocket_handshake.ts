@@ -125,6 +125,7 @@ export function encodeAccept(accept: string, protocol: string): Uint8Array {
 
 const STATUS_TEXTS: Readonly<Record<number, string>> = {
   400: "Bad Request",
+  403: "Forbidden",
   404: "Not Found",
   405: "Method Not Allowed",
   426: "Upgrade Required",
@@ -163,9 +164,16 @@ export function judgeRequest(
   return judgeHeaders(headers);
 }
 
-/** The same of the headers alone, for a request whose first line somebody else has judged. */
+const NO_ORIGINS: ReadonlySet<string> = new Set();
+
+/**
+ * The same of the headers alone, for a request whose first line somebody else has judged.
+ *
+ * @param origins The origins whose pages are let in.
+ */
 export function judgeHeaders(
   headers: Pick<ReadonlyMap<string, string>, "get">,
+  origins: ReadonlySet<string> = NO_ORIGINS,
 ): UpgradeRequest | UpgradeRefusal {
   const get = (name: string) => headers.get(name) ?? "";
   if (get("host") === "") return { status: 400, why: "no Host" };
@@ -177,6 +185,11 @@ export function judgeHeaders(
   }
   if (get("sec-websocket-version") !== "13") {
     return { status: 426, why: `WebSocket version ${quote(get("sec-websocket-version"))}` };
+  }
+  const origin = get("origin");
+  // Every browser says so: a page may open a WebSocket to wherever its user can.
+  if (origin !== "" && !origins.has(origin)) {
+    return { status: 403, why: `a page of ${quote(origin)}` };
   }
   const key = get("sec-websocket-key");
   if (!KEY.test(key)) return { status: 400, why: "no valid Sec-WebSocket-Key" };

@@ -13,6 +13,10 @@ const NORMAL = 1000;
 const GOING_AWAY = 1001;
 /** Of the codes below 3000, Deno lets a program send 1000 alone: 1001 goes as 4001. */
 const PRIVATE = 3000;
+/** No Close frame came (RFC 6455, section 7.1.5). */
+const ABNORMAL = 1006;
+/** How long the other side may take to answer our Close frame: Deno (2.9.6) waits for ever. */
+const CLOSE_MS = 2_000;
 
 /** What becomes of an upgrade. */
 export interface UpgradeEvents {
@@ -43,13 +47,24 @@ export function upgradeDeno(
     if (gone) return;
     gone = true;
     clearTimeout(timer);
+    clearTimeout(closing);
     events.onGone();
+  };
+  let closing: ReturnType<typeof setTimeout> | undefined;
+  // Whoever does not answer must not keep a place among the connections.
+  const onClosing = () => {
+    if (gone || closing !== undefined) return;
+    closing = setTimeout(() => {
+      link?.onSocketClose(ABNORMAL);
+      onGone();
+    }, CLOSE_MS);
+    Deno.unrefTimer(Number(closing));
   };
   const timer = setTimeout(onGone, timeoutMs);
   socket.onopen = () => {
     if (gone) return socket.close();
     clearTimeout(timer);
-    link = new NativeWebSocketLink(denoSocket(socket), info);
+    link = new NativeWebSocketLink(denoSocket(socket, onClosing), info);
     events.onLink(link);
   };
   socket.onmessage = ({ data }) => {
@@ -66,8 +81,9 @@ export function upgradeDeno(
 }
 
 /** Deno can't stop reading, says nothing when it has sent, and ends no connection by force. */
-function denoSocket(socket: WebSocket): NativeSocket {
+function denoSocket(socket: WebSocket, onClosing: () => void): NativeSocket {
   const close = (code: number) => {
+    onClosing();
     if (socket.readyState !== WebSocket.OPEN) return;
     socket.close(code === NORMAL ? code : code + PRIVATE);
   };

@@ -48,6 +48,15 @@ export interface DenoServeInfo {
   readonly remoteAddr: object;
 }
 
+/** Options of {@linkcode webSocketMount}. */
+export interface WebSocketMountOptions {
+  /**
+   * Origins whose pages in browsers may come in, as browsers name them: "https://example.org".
+   * Others are refused; programs that are no browsers name none. Default: none.
+   */
+  readonly origins?: readonly string[];
+}
+
 /** A place where a server hands WebSockets over to an endpoint. See {@linkcode webSocketMount}. */
 export interface WebSocketMount extends Transport {
   /** What the endpoint is to `listen` on. */
@@ -88,12 +97,12 @@ export interface WebSocketMount extends Transport {
  * );
  * ```
  */
-export function webSocketMount(url: string): WebSocketMount {
+export function webSocketMount(url: string, options: WebSocketMountOptions = {}): WebSocketMount {
   const address = parseDialAddress(url, "url");
   if (address.scheme !== "ws" && address.scheme !== "wss") {
     throw new ConfigError("url", "must be a ws:// or wss:// address");
   }
-  const mount = new Mount(address);
+  const mount = new Mount(address, options.origins);
   return {
     scheme: SCHEME,
     priority: 0,
@@ -130,9 +139,11 @@ class Mount {
   readonly url: string;
   readonly encrypted: boolean;
   readonly #address: Address;
+  readonly #origins: ReadonlySet<string>;
   #options: ListenOptions | undefined;
 
-  constructor(address: Address) {
+  constructor(address: Address, origins: readonly string[] = []) {
+    this.#origins = new Set(origins);
     const { scheme, host, port, path } = address;
     this.#address = address;
     this.url = formatAddress(scheme, host, port, path);
@@ -212,7 +223,10 @@ class Mount {
     const options = this.#options;
     if (options === undefined || remote === undefined) return UNAVAILABLE;
     const remoteHost = normalizeHost(remote.host);
-    const request = judgeHeaders({ get: (name) => headers.get(name) ?? undefined });
+    const request = judgeHeaders(
+      { get: (name) => headers.get(name) ?? undefined },
+      this.#origins,
+    );
     if ("status" in request) {
       this.#report(remoteHost, request.why, options);
       return request.status;

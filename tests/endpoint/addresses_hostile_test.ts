@@ -39,9 +39,9 @@ function far(inner: Transport, scheme: string, priority: number, remoteHost: str
   };
 }
 
-describe("rev1", () => {
+describe("hostile peers with several addresses", () => {
   it(
-    "F2: a node that accepts and says nothing does not keep the next address from its turn",
+    "a node that accepts and says nothing does not keep the next address from its turn",
     inCluster(async (cluster) => {
       await mute(cluster, "memory://mute:1");
       await cluster.start("b");
@@ -53,7 +53,7 @@ describe("rev1", () => {
   );
 
   it(
-    "F5: attempts that took too long are counted as failed",
+    "attempts that took too long are counted as failed",
     inCluster(async (cluster) => {
       cluster.network.blackHoles.add("memory://b:1");
       const a = await cluster.start("a", { listen: [], poolSize: 1 });
@@ -63,7 +63,7 @@ describe("rev1", () => {
   );
 
   it(
-    "F1: an address of the other machine itself is not dialed here",
+    "an address of the other machine itself is not dialed here",
     inCluster(async (cluster) => {
       const dialed: string[] = [];
       const transports = (host: string, remote: string) => {
@@ -105,7 +105,7 @@ describe("rev1", () => {
     }),
   );
 
-  it("F3: advertise that no peer would take is refused when the endpoint is made", () => {
+  it("advertise that no peer would take is refused when the endpoint is made", () => {
     const make = (advertise: string[]) =>
       new Endpoint({ nodeId: "a", security: "development", advertise });
     assert.throws(() => make(["unix:/run/n\u00f6de.sock"]));
@@ -116,7 +116,7 @@ describe("rev1", () => {
   });
 
   it(
-    "F6: a route with a datagram address beside links dials the links only",
+    "a route with a datagram address beside links dials the links only",
     inCluster(async (cluster) => {
       const a = await cluster.start("a", {
         listen: [],
@@ -135,7 +135,7 @@ describe("rev1", () => {
   );
 
   it(
-    "F7: silence that falls into a search for a better address is looked into afterwards",
+    "silence that falls into a search for a better address is looked into afterwards",
     inCluster(async (cluster) => {
       await cluster.start("b", { maxProtocolVersion: 2, keepalive: false });
       const memory = cluster.network.transport("a");
@@ -160,7 +160,7 @@ describe("rev1", () => {
   );
 
   it(
-    "F4: what a connection proved is not said of another one that proved nothing",
+    "what a connection proved is not said of another one that proved nothing",
     inCluster(async (cluster) => {
       const ca = await TestCa.create();
       const old = { notBefore: new Date(0) };

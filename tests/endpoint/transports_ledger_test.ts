@@ -152,6 +152,7 @@ async function storm({ a, ledger, cutting }: Pair): Promise<void> {
   let cuts = 0;
   for (let i = 1; i <= CUTS; i++) {
     await until(() => ledger.arrived >= i * MESSAGES / (CUTS + 1), "the next messages");
+    await until(() => cutting.links > 0, "a link to cut");
     cuts += cutting.cut();
   }
   await sending;

@@ -28,6 +28,11 @@ export class Cutting {
     };
   }
 
+  /** Links that were dialed and not cut. */
+  get links(): number {
+    return [...this.#links.values()].reduce((sum, links) => sum + links.size, 0);
+  }
+
   /** Closes every link of a scheme, or of all, at once and without a word. */
   cut(scheme?: string): number {
     let cut = 0;

@@ -38,6 +38,8 @@ export type SendResult =
   | { readonly sentTo: string }
   /** There is no link now. */
   | "no-link"
+  /** Its turn has not come: `pump` is called then. */
+  | "no-room"
   /** Who knew of it has forgotten it: it must not be sent again. */
   | "forgotten";
 
@@ -49,6 +51,8 @@ interface OpenCall extends Call {
   sentTo: string | undefined;
   delayMs: number;
   nextAt: number;
+  /** It waits for its turn. */
+  held: boolean;
   /** How often it was sent. */
   sent: number;
 }
@@ -114,6 +118,7 @@ export class Repeats {
       sentTo: undefined,
       delayMs: this.#options.firstDelayMs(),
       nextAt: now,
+      held: false,
       sent: 0,
     };
     this.#calls.set(id, call);
@@ -162,6 +167,21 @@ export class Repeats {
     for (const call of [...this.#calls.values()]) this.#send(call, now);
   }
 
+  /**
+   * There may be room: what waits for it is sent, as far as there is. Whether anything was:
+   * `nextTimeout` may be earlier then.
+   */
+  pump(now: number): boolean {
+    let any = false;
+    for (const call of [...this.#calls.values()]) {
+      if (!call.held) continue;
+      this.#send(call, now);
+      if (call.held) break;
+      any = true;
+    }
+    return any;
+  }
+
   /** Ends all requests. */
   fail(error: TransportError): void {
     for (const call of [...this.#calls.values()]) this.#lose(call, error);
@@ -174,6 +194,11 @@ export class Repeats {
     if (result === "forgotten") {
       const text = `the process that had it is gone`;
       return this.#lose(call, new TransportError("ConnectionClosed", text));
+    }
+    call.held = result === "no-room";
+    if (result === "no-room") {
+      call.nextAt = Infinity;
+      return;
     }
     const jitter = 1 + JITTER * (2 * this.#options.random() - 1);
     call.nextAt = now + call.delayMs * jitter;
