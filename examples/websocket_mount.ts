@@ -10,7 +10,17 @@
 
 import { createServer } from "node:http";
 import { type AddressInfo, createServer as createSocketServer } from "node:net";
-import { Endpoint, webSocketMount } from "../mod.ts";
+import { type BunServer, type BunWebSocketHandlers, Endpoint, webSocketMount } from "../mod.ts";
+
+/** What is used of Bun here: Deno and Node have no types of it. */
+interface BunGlobal {
+  serve(options: {
+    hostname: string;
+    port: number;
+    fetch(request: Request, server: BunServer): Response | undefined;
+    websocket: BunWebSocketHandlers;
+  }): { stop(): void };
+}
 
 const hostname = "127.0.0.1";
 const port = await freePort();
@@ -52,14 +62,11 @@ function serveDeno(): () => void {
 }
 
 function serveBun(): () => void {
-  // deno-lint-ignore no-explicit-any -- so that Bun's types are not needed to read this
-  const { Bun } = globalThis as any;
+  const { Bun } = globalThis as unknown as { Bun: BunGlobal };
   const server = Bun.serve({
     hostname,
     port,
-    // deno-lint-ignore no-explicit-any -- as above
-    fetch: (request: Request, server: any) =>
-      isOurs(request) ? mount.handleBun(request, server) : page(),
+    fetch: (request, server) => isOurs(request) ? mount.handleBun(request, server) : page(),
     websocket: mount.bunWebSocket,
   });
   return () => server.stop();

@@ -15,7 +15,6 @@ const BURST_SECONDS = 0.05;
 const MIN_BURST_BYTES = 65_536;
 /** What a turn is worth. A timer for each few bytes would cost more than they do. */
 const TURN_BYTES = 4_096;
-const LANES = 3;
 
 /** Bytes that come in at a steady rate; what is written may leave it in debt. */
 class ByteBucket {
@@ -187,7 +186,7 @@ export class PeerPace implements Pace {
   /** The peer is gone: it waits for nothing. */
   end(): void {
     const { total, lanes } = this.#limits;
-    for (let lane = 0; lane < LANES; lane++) lanes[lane]?.forget(this);
+    for (const lane of lanes) lane?.forget(this);
     this.#own?.forget(this);
     total?.forget(this);
   }

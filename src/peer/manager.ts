@@ -31,12 +31,12 @@ import type { Undelivered } from "./outgoing.ts";
 import { Peer, type PeerHealth, type PeerHost } from "./peer.ts";
 import { newSessionId } from "./peer_session.ts";
 import type { DialAttempt } from "./slot.ts";
-import { GOAWAY, type LaneName } from "../protocol/v3/types.ts";
+import { GOAWAY, LANE_NAMES, type LaneName } from "../protocol/v3/types.ts";
 
 /** Peers without a connection that are remembered at one time, beyond those we dial ourselves. */
 const MAX_ABSENT_PEERS = 1024;
-/** A session has three lanes; where links cost no connection each, it may have one for each. */
-const LANES = 3;
+/** The rank of an address that can't be used here: it is tried last. */
+const UNUSABLE = -Number.MAX_SAFE_INTEGER;
 /** A peer may hold this many connections above poolSize while one is being replaced. */
 const SPARE_CONNECTIONS = 1;
 /** Hellos that are remembered of one node, so that it can't use up the memory for all. */
@@ -355,11 +355,8 @@ export class PeerManager implements PeerHost, AcceptedHost {
   /** @ignore */
   betterAddresses(peer: Peer, than: string | undefined): readonly string[] {
     if (than === undefined) return [];
-    // Of equals the address that was given goes before one that the peer has told.
-    const rank = (address: string) =>
-      (this.#host.priority(address) ?? -Infinity) + (peer.addresses.includes(address) ? 0.5 : 0);
-    return peer.candidates.filter((address) => rank(address) > rank(than))
-      .toSorted((a, b) => rank(b) - rank(a));
+    const least = this.#rank(peer, than);
+    return this.#ranked(peer).filter((address) => this.#rank(peer, address) > least);
   }
 
   /** @ignore */
@@ -485,7 +482,9 @@ export class PeerManager implements PeerHost, AcceptedHost {
     peer.noteLife();
     const accepted = peer.drivers.filter((other) => !other.dialed && !other.retiring).length;
     const multiplexed = peer.drivers.some(({ link }) => link.info.multiplexed);
-    const most = multiplexed ? Math.max(this.options.poolSize, LANES) : this.options.poolSize;
+    const most = multiplexed
+      ? Math.max(this.options.poolSize, LANE_NAMES.length)
+      : this.options.poolSize;
     if (accepted < most + SPARE_CONNECTIONS) return undefined;
     peer.probe();
     return {
@@ -531,11 +530,25 @@ export class PeerManager implements PeerHost, AcceptedHost {
   // --- helpers ---
 
   /** The addresses of a peer: what worked last, then the best; those that can't be used go last. */
-  #inOrder({ candidates: addresses, dialedAddress }: Peer): readonly string[] {
-    if (addresses.length < 2) return addresses;
-    const rank = (address: string) =>
-      address === dialedAddress ? Infinity : this.#host.priority(address) ?? -Infinity;
-    return addresses.toSorted((a, b) => rank(a) === rank(b) ? 0 : rank(b) - rank(a));
+  #inOrder(peer: Peer): readonly string[] {
+    const ranked = this.#ranked(peer);
+    const last = peer.dialedAddress;
+    if (last === undefined || !ranked.includes(last)) return ranked;
+    return [last, ...ranked.filter((address) => address !== last)];
+  }
+
+  /** The addresses of a peer, the best first. */
+  #ranked(peer: Peer): readonly string[] {
+    const { candidates } = peer;
+    if (candidates.length < 2) return candidates;
+    const ranks = new Map(candidates.map((address) => [address, this.#rank(peer, address)]));
+    return candidates.toSorted((a, b) => ranks.get(b)! - ranks.get(a)!);
+  }
+
+  /** Of equals the address that was given goes before one that the peer has told. */
+  #rank(peer: Peer, address: string): number {
+    const priority = this.#host.priority(address) ?? UNUSABLE;
+    return priority + (peer.addresses.includes(address) ? 0.5 : 0);
   }
 
   /** Where a peer says that it is: dialed only where nobody else can have said so, unless told. */

@@ -6,7 +6,7 @@
 
 import { HandshakeError, type TransportError } from "../errors.ts";
 import { Backoff } from "../protocol/backoff.ts";
-import { GOAWAY, type GoawayCode } from "../protocol/v3/types.ts";
+import { GOAWAY, type GoawayCode, LANE_NAMES } from "../protocol/v3/types.ts";
 import type { PoolStrategy } from "../options.ts";
 import type { Driver } from "./driver.ts";
 import type { Lifecycle } from "./lifecycle.ts";
@@ -18,9 +18,6 @@ import { type Member, Upkeep, type UpkeepHost, type UpkeepSettings } from "./upk
  * dead peer is noticed within twice the interval, late timers included.
  */
 const RENEWAL_SHARE = 0.8;
-
-/** The lanes of a session. */
-const LANES = 3;
 
 /** What a pool needs of its peer. */
 export interface PoolOwner {
@@ -436,9 +433,9 @@ export class Pool implements SlotOwner, UpkeepHost {
 
   #join(member: Member): void {
     const { link, channel } = member.driver;
-    if (link.info.multiplexed && channel?.resume && this.#most < LANES) {
-      if (this.#target === this.#most) this.#target = LANES;
-      this.#most = LANES;
+    if (link.info.multiplexed && channel?.resume && this.#most < LANE_NAMES.length) {
+      if (this.#target === this.#most) this.#target = LANE_NAMES.length;
+      this.#most = LANE_NAMES.length;
     }
     this.#active.push(member);
     this.#owner.onUp(member.driver);

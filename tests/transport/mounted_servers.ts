@@ -4,11 +4,26 @@ import * as http from "node:http";
 import * as https from "node:https";
 import type { AddressInfo } from "node:net";
 import { webSocketMount } from "../../src/transport/websocket_mount.ts";
-import type { WebSocketMount } from "../../src/transport/websocket_mount.ts";
+import type {
+  BunServer,
+  BunWebSocketHandlers,
+  WebSocketMount,
+} from "../../src/transport/websocket_mount.ts";
 import { detectRuntime } from "../../src/runtime/runtime.ts";
 import { webSocketTransports } from "../../src/transport/websocket.ts";
 import type { Transport } from "../../src/transport/transport.ts";
 import type { Credentials } from "../support/certs.ts";
+
+/** What is used of Bun here: Deno and Node have no types of it. */
+interface BunGlobal {
+  serve(options: {
+    hostname: string;
+    port: number;
+    tls?: Credentials;
+    fetch(request: Request, server: BunServer): Response | undefined;
+    websocket: BunWebSocketHandlers;
+  }): { readonly port: number; stop(): Promise<void> };
+}
 
 /** A server that serves one mount at a time on `/hawser`. */
 export interface MountedServer {
@@ -66,13 +81,12 @@ async function startDeno(credentials?: Credentials): Promise<MountedServer> {
 // deno-lint-ignore require-await -- the others are asynchronous
 async function startBun(credentials?: Credentials): Promise<MountedServer> {
   const anyMount = webSocketMount("ws://127.0.0.1:1/");
-  // deno-lint-ignore no-explicit-any -- Bun's types are not there
-  const server = (globalThis as any).Bun.serve({
+  const { Bun } = globalThis as unknown as { Bun: BunGlobal };
+  const server = Bun.serve({
     hostname: "127.0.0.1",
     port: 0,
     ...(credentials === undefined ? {} : { tls: credentials }),
-    // deno-lint-ignore no-explicit-any -- Bun's types are not there
-    fetch: (request: Request, server: any) =>
+    fetch: (request, server) =>
       started.mount === undefined
         ? new Response(null, { status: 503 })
         : started.mount.handleBun(request, server),
