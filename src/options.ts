@@ -307,7 +307,8 @@ export interface EndpointOptions {
    */
   keepaliveIntervalSecs?: number;
   /**
-   * Messages that may wait to be sent, per peer.
+   * Messages that may wait to be sent, per peer. In version 3 one that was written and that the
+   * peer has not acknowledged counts a sixteenth.
    * @default {1000}
    */
   maxPendingMessages?: number;

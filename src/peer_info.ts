@@ -89,8 +89,10 @@ export interface PeerInfo {
   readonly roundTrip: RoundTrip | undefined;
   /** Its connections. */
   readonly connections: readonly ConnectionInfo[];
-  /** Messages that wait to be sent to it. */
+  /** Messages that wait to be sent to it or, in version 3, for its acknowledgement. */
   readonly pendingMessages: number;
+  /** Those of them that were written and wait for its acknowledgement: each counts a sixteenth. */
+  readonly unackedMessages: number;
   /** Bytes of the messages that wait in its queue. */
   readonly pendingBytes: number;
   /** Its counters. */
@@ -121,6 +123,7 @@ export function peerInfo(peer: Peer, now: number, wallClock: number): PeerInfo {
     maxMessageSize: negotiated?.maxMessageSize,
     connections,
     pendingMessages: peer.pendingMessages,
+    unackedMessages: peer.unackedMessages,
     pendingBytes: peer.pendingBytes,
     stats: peer.stats(),
   };
@@ -189,6 +192,7 @@ export function datagramPeerInfo(
     roundTrip: fastest(connections),
     connections,
     pendingMessages: 0,
+    unackedMessages: 0,
     pendingBytes: 0,
     stats: peer.stats(),
   };

@@ -257,6 +257,14 @@ export class Driver implements ConnectionSink {
     }
   }
 
+  /** @ignore */
+  recycle(chunk: Uint8Array): void {
+    if (this.#closed) return;
+    // Whatever the peer says: it may be written over once it has left.
+    if (this.link.bufferedBytes === 0) this.#recycle(chunk);
+    else this.#lent.push({ chunk, end: this.#givenBytes });
+  }
+
   /** Writes what is gathered, now. */
   flush(): void {
     const { outbox } = this.#connection;

@@ -36,6 +36,14 @@ const LANES = [CONTROL, NORMAL, BULK] as const;
 /** Length and flags of a version 2 message. */
 const V2_OVERHEAD_BYTES = 5;
 const NO_ACKS = "it offers no acknowledgements";
+/** What was written waits for the peer alone: it counts this share of a message that waits here. */
+const WRITTEN_SHARE = 1 / 16;
+/** Who waits for room is let in when no more than this share of it is taken, … */
+const RELIEVED_SHARE = 3 / 4;
+/** … where there is room for many: at least so many messages, … */
+const MANY_MESSAGES = 256;
+/** … and so many bytes. */
+const MANY_BYTES = 1_048_576;
 /** Share of what may wait that bulk may fill: the rest is for what must not wait behind it. */
 const BULK_SHARE = 3 / 4;
 /** What is urgent may wait beyond the limits of all, by this share of them. */
@@ -106,7 +114,7 @@ export class Outgoing {
     this.#host = host;
     this.#limits = limits;
     this.#bucket = limits.bucket;
-    this.#asksEarly = limits.maxPendingMessages < 2 * ACK_FRAMES ||
+    this.#asksEarly = limits.maxPendingMessages / WRITTEN_SHARE < 2 * ACK_FRAMES ||
       limits.maxPendingBytes < 2 * ACK_BYTES;
   }
 
@@ -129,14 +137,15 @@ export class Outgoing {
 
   /** Takes a message if that needs no waiting. `"full"` and `"limited"` refuse it. */
   offer(payload: Uint8Array, plan: SendPlan): "taken" | "full" | "limited" {
-    this.#check(payload, plan);
-    if (this.#mustQueue(plan.lane) || this.#noRoom(payload, plan.lane) !== undefined) {
+    const session = this.#host.session();
+    this.#check(payload, plan, session);
+    if (this.#mustQueue(plan.lane) || this.#noRoom(payload, plan.lane, session) !== undefined) {
       this.#host.traffic.backpressureEvents++;
-      if (this.#asksEarly) this.#host.session()?.prompt(this.#host.now());
+      if (this.#asksEarly) session?.prompt(this.#host.now());
       return "full";
     }
-    if (!this.#takeToken()) return "limited";
-    this.#put(payload, plan);
+    if (this.#bucket !== undefined && !this.#takeToken()) return "limited";
+    this.#put(payload, plan, session);
     return "taken";
   }
 
@@ -219,10 +228,26 @@ export class Outgoing {
 
   /** Something is acknowledged: there may be room. */
   admit(): void {
-    if (this.#waiting.size > 0) {
+    if (this.#waiting.size > 0 && this.#relieved) {
       this.#waiting.admit((payload, plan) => this.#take(payload, plan));
     }
     this.checkFlushed();
+  }
+
+  /**
+   * Whether there is room for many: who is let in one by one sends one by one, which costs a write
+   * and a turn of the loop each. Everything under way comes to its end, so this becomes true.
+   */
+  get #relieved(): boolean {
+    if (this.#waiting.nextOf(CONTROL) !== undefined) return true;
+    const session = this.#host.session();
+    if (session === undefined) return true;
+    const { maxPendingMessages, maxPendingBytes } = this.#limits;
+    if (maxPendingMessages < MANY_MESSAGES || maxPendingBytes < MANY_BYTES) return true;
+    const messages = this.backlog.messages + WRITTEN_SHARE * session.unackedMessages;
+    const bytes = this.backlog.bytes + session.unackedBytes;
+    return messages <= RELIEVED_SHARE * maxPendingMessages &&
+      bytes <= RELIEVED_SHARE * maxPendingBytes;
   }
 
   /** Something has left, or never will. */
@@ -283,8 +308,14 @@ export class Outgoing {
   }
 
   /** What the peer is known not to take is refused before it is accepted. */
-  #check(payload: Uint8Array, { topic, tracker }: SendPlan): void {
-    const session = this.#host.session();
+  #check(
+    payload: Uint8Array,
+    { topic, tracker }: SendPlan,
+    session: Session | undefined,
+  ): void {
+    if (session !== undefined && payload.length <= session.maxPayload && tracker === undefined) {
+      return;
+    }
     const negotiated = session === undefined ? this.#host.sender()?.negotiated : undefined;
     const peer = this.#host.nodeId;
     const maxMessageSize = session === undefined ? negotiated?.maxMessageSize : session.maxPayload;
@@ -327,9 +358,10 @@ export class Outgoing {
   }
 
   #take(payload: Uint8Array, plan: SendPlan): Refusal | undefined {
-    this.#check(payload, plan);
-    const refusal = this.#noRoom(payload, plan.lane);
-    if (refusal === undefined) this.#put(payload, plan);
+    const session = this.#host.session();
+    this.#check(payload, plan, session);
+    const refusal = this.#noRoom(payload, plan.lane, session);
+    if (refusal === undefined) this.#put(payload, plan, session);
     return refusal;
   }
 
@@ -341,31 +373,40 @@ export class Outgoing {
     if (lane === CONTROL) return false;
     if (lane === BULK) return waiting.nextOf(NORMAL) !== undefined;
     const bulk = waiting.nextOf(BULK);
-    return bulk !== undefined && this.#refusal(bulk, BULK) !== "lane";
+    return bulk !== undefined && this.#refusal(bulk, BULK, this.#host.session()) !== "lane";
   }
 
-  #noRoom({ length }: Uint8Array, lane: Lane): Refusal | undefined {
-    const refusal = this.#refusal(length, lane);
-    if (refusal === undefined || this.#host.session() !== undefined) return refusal;
+  #noRoom(
+    { length }: Uint8Array,
+    lane: Lane,
+    session: Session | undefined = this.#host.session(),
+  ): Refusal | undefined {
+    const refusal = this.#refusal(length, lane, session);
+    if (refusal === undefined || session !== undefined) return refusal;
     // A caller that sends much in one turn fills the batch: write it and look again.
     this.#host.sender()?.flush();
-    return this.#refusal(length, lane);
+    return this.#refusal(length, lane, session);
   }
 
-  #refusal(length: number, lane: Lane): Refusal | undefined {
+  #refusal(length: number, lane: Lane, session: Session | undefined): Refusal | undefined {
     const { maxPendingMessages, maxPendingBytes } = this.#limits;
     const { backlog } = this;
     if (lane === BULK) {
-      const unacked = this.#host.session()?.unackedOf(BULK);
-      const messages = backlog.count(BULK) + (unacked?.messages ?? 0);
+      const unacked = session?.unackedOf(BULK);
+      const messages = backlog.count(BULK) + WRITTEN_SHARE * (unacked?.messages ?? 0);
       const bytes = backlog.bytesOf(BULK) + (unacked?.bytes ?? 0);
       const full = messages >= Math.ceil(maxPendingMessages * BULK_SHARE) ||
         bytes > 0 && bytes + length > maxPendingBytes * BULK_SHARE;
       if (full) return "lane";
     }
     const share = lane === CONTROL ? 1 + CONTROL_EXTRA : 1;
-    const fits = backlog.messages + this.#heldMessages < Math.ceil(maxPendingMessages * share) &&
-      backlog.bytes + this.#heldBytes + length <= maxPendingBytes * share;
+    const sender = session === undefined ? this.#host.sender() : undefined;
+    const messages = session !== undefined
+      ? WRITTEN_SHARE * session.unackedMessages
+      : sender?.pendingMessages ?? 0;
+    const bytes = session !== undefined ? session.unackedBytes : sender?.pendingBytes ?? 0;
+    const fits = backlog.messages + messages < Math.ceil(maxPendingMessages * share) &&
+      backlog.bytes + bytes + length <= maxPendingBytes * share;
     return fits ? undefined : "total";
   }
 
@@ -375,14 +416,7 @@ export class Outgoing {
     return this.#host.sender()?.pendingMessages ?? 0;
   }
 
-  get #heldBytes(): number {
-    const session = this.#host.session();
-    if (session !== undefined) return session.unackedBytes;
-    return this.#host.sender()?.pendingBytes ?? 0;
-  }
-
-  #put(payload: Uint8Array, plan: SendPlan): void {
-    const session = this.#host.session();
+  #put(payload: Uint8Array, plan: SendPlan, session: Session | undefined): void {
     if (session !== undefined) return this.#putInSession(session, payload, plan);
     const sender = this.#host.sender();
     const loose = plan.atMostOnce ? this.#host.loose() : undefined;
@@ -407,7 +441,8 @@ export class Outgoing {
     if (atMostOnce && tracker === undefined && this.#paced(lane)) {
       if (this.#host.sendDatagram(payload, plan)) return;
     }
-    const now = this.#host.now();
+    // What is gathered into one batch counts as sent at one time.
+    const now = session.gathers(lane) ? session.now : this.#host.now();
     if (!session.sendData(lane, topic, payload, atMostOnce, tracker, now)) {
       if (atMostOnce && session.channels.length === 0) {
         this.#host.traffic.messagesLost++;
@@ -422,7 +457,7 @@ export class Outgoing {
 
   #halfFull(session: Session): boolean {
     const { maxPendingMessages, maxPendingBytes } = this.#limits;
-    return 2 * session.unackedMessages >= maxPendingMessages ||
+    return 2 * WRITTEN_SHARE * session.unackedMessages >= maxPendingMessages ||
       2 * session.unackedBytes >= maxPendingBytes;
   }
 
@@ -479,7 +514,7 @@ export class Outgoing {
       if (oldest === undefined) break;
       room = this.#noRoom(payload, plan.lane) === undefined;
     }
-    if (room) this.#put(payload, plan);
+    if (room) this.#put(payload, plan, this.#host.session());
     // Whoever is told may send at once: it must not take the room that was just made.
     for (const message of dropped) {
       this.#drop(reportOf(message));

@@ -249,6 +249,11 @@ export class Peer implements DriverOwner, PoolOwner {
     return this.#outgoing.pendingMessages;
   }
 
+  /** Those of them that were written, and that the peer has not acknowledged. */
+  get unackedMessages(): number {
+    return this.#session.current?.unackedMessages ?? 0;
+  }
+
   /** Bytes of the messages that wait in the queue. */
   get pendingBytes(): number {
     return this.#outgoing.pendingBytes;

@@ -52,6 +52,8 @@ export interface ConnectionSink extends HandshakeSink {
   flush(): void;
   /** Version 3: write it at the end of this turn. */
   flushSoon(): void;
+  /** Version 3: a chunk that was kept when it was written is needed no more. */
+  recycle?(chunk: Uint8Array): void;
   /** The connection can't go on. Said once; what is in the outbox (a reject) may still be sent. */
   onError(error: TransportError): void;
 }
@@ -247,29 +249,36 @@ export class Connection {
           this.#held = true;
           break;
         }
-        const body = this.#decoder.next();
-        if (body === undefined) break;
+        const channel = this.#channel;
+        if (channel !== undefined) {
+          if (!this.#decoder.advance()) break;
+          this.#handleFrame(channel, now);
+        } else {
+          const body = this.#decoder.next();
+          if (body === undefined) break;
+          if (this.#phase === "handshake") this.#handleHandshake(body, now);
+          else this.#handleMessage(body);
+        }
         frames++;
-        if (this.#phase === "handshake") this.#handleHandshake(body, now);
-        else if (this.#channel !== undefined) this.#handleFrame(this.#channel, body, now);
-        else this.#handleMessage(body);
       }
     } catch (error) {
       this.#fail(this.#typed(error));
     } finally {
       this.#delivering = false;
+      this.#channel?.release();
     }
     this.#trackFrame(now, frames > 0);
     if (this.#ended && !this.#held) this.#handleCut();
   }
 
-  #handleFrame(channel: Channel, body: Uint8Array, now: number): void {
+  #handleFrame(channel: Channel, now: number): void {
+    const { bytes, start, end } = this.#decoder;
     // A dialer is established before the listener has judged its proof.
-    if (body[0] === REJECT_BYTE && this.#config.role === "dialer") {
-      const late = lateRejection(body, this.#negotiated!.nodeId);
+    if (bytes[start] === REJECT_BYTE && this.#config.role === "dialer") {
+      const late = lateRejection(bytes.subarray(start, end), this.#negotiated!.nodeId);
       if (late !== undefined) throw late;
     }
-    const again = channel.handleBody(body, now);
+    const again = channel.handleBody(bytes, start, end, now);
     this.#decoder.release(again);
   }
 
@@ -312,6 +321,7 @@ export class Connection {
       },
       flush: () => sink.flush(),
       flushSoon: () => sink.flushSoon(),
+      recycle: (chunk) => sink.recycle?.(chunk),
     };
     const resume = capabilities.has("resume");
     const { keepaliveMs, healthCheckMs } = config;

@@ -4,41 +4,54 @@
  * @module
  */
 
-/** Dead places at the front that are tolerated before the rest moves down. */
-const MAX_DEAD = 1024;
+/** Places of a queue that holds anything: a power of two, as every capacity. */
+const MIN_CAPACITY = 16;
+/** An empty queue keeps at most so many places. */
+const MAX_KEPT_CAPACITY = 1024;
 
-/** A queue of values. */
+/** A queue of values: a ring of places, of which there are twice as many when it is full. */
 export class Fifo<T> {
-  #items: (T | undefined)[] = [];
+  #places: (T | undefined)[] = [];
   #head = 0;
+  #length = 0;
 
   /** How many values wait. */
   get length(): number {
-    return this.#items.length - this.#head;
+    return this.#length;
   }
 
   /** Adds at the end. */
   push(item: T): void {
-    this.#items.push(item);
+    if (this.#length === this.#places.length) this.#grow();
+    this.#places[this.#head + this.#length & this.#places.length - 1] = item;
+    this.#length++;
   }
 
   /** The value at the front, which stays. */
   peek(): T | undefined {
-    return this.#items[this.#head];
+    return this.#length === 0 ? undefined : this.#places[this.#head];
   }
 
   /** Takes the value at the front. */
   shift(): T | undefined {
-    if (this.#head === this.#items.length) return undefined;
-    const item = this.#items[this.#head];
-    this.#items[this.#head++] = undefined;
-    if (this.#head === this.#items.length) {
-      this.#items = [];
-      this.#head = 0;
-    } else if (this.#head >= MAX_DEAD && this.#head * 2 >= this.#items.length) {
-      this.#items.splice(0, this.#head);
+    if (this.#length === 0) return undefined;
+    const item = this.#places[this.#head];
+    this.#places[this.#head] = undefined;
+    this.#head = this.#head + 1 & this.#places.length - 1;
+    if (--this.#length === 0 && this.#places.length > MAX_KEPT_CAPACITY) {
+      this.#places = [];
       this.#head = 0;
     }
     return item;
+  }
+
+  #grow(): void {
+    const old = this.#places;
+    const places: (T | undefined)[] = [];
+    for (let i = 0; i < old.length; i++) places.push(old[this.#head + i & old.length - 1]);
+    const capacity = Math.max(MIN_CAPACITY, 2 * old.length);
+    while (places.length < capacity) places.push(undefined);
+    this.#places = places;
+    this.#head = 0;
   }
 }

@@ -76,6 +76,16 @@ export interface FrameDecoderOptions {
  * ```
  */
 export class FrameDecoder {
+  /**
+   * Where the body lies that `advance` went to.
+   *
+   * @ignore
+   */
+  bytes: Uint8Array = NO_BYTES;
+  /** @ignore */
+  start: number = 0;
+  /** @ignore */
+  end: number = 0;
   #maxFrameBytes: number;
   #chunk: Uint8Array = NO_BYTES;
   /** Where the unread part of `#chunk` starts. */
@@ -165,6 +175,8 @@ export class FrameDecoder {
    */
   release(again: boolean): void {
     this.#passing = again;
+    // What is not kept by anybody must not be kept here.
+    if (this.#chunk !== this.bytes) this.bytes = NO_BYTES;
     if (again) this.#viewed = this.#viewedBefore;
     if (this.#lent === undefined) return;
     if (again) this.#spare = this.#lent;
@@ -175,26 +187,43 @@ export class FrameDecoder {
    * The body of the next frame, never empty; undefined until it has arrived as a whole.
    *
    * @throws {TransportError} `InvalidFrame` for a length of 0 or above the limit, as soon as the
-   * four length bytes are there; where the first of them begin a TLS record, it says so. What was buffered is dropped, and every later call throws the
-   * same error.
+   * four length bytes are there; where the first of them begin a TLS record, it says so. What was
+   * buffered is dropped, and every later call throws the same error.
    */
   next(): Uint8Array | undefined {
+    if (!this.advance()) return undefined;
+    const { bytes, start, end } = this;
+    this.bytes = NO_BYTES;
+    if (start === 0 && end === bytes.length && !isBuffer(bytes)) return bytes;
+    // Not subarray(): on a Buffer it makes another Buffer, whose slice() does not copy.
+    return new Uint8Array(bytes.buffer, bytes.byteOffset + start, end - start);
+  }
+
+  /**
+   * Goes to the next frame: its body is `bytes` from `start` to `end`. False: it has not arrived as
+   * a whole. It makes no view, which costs more than reading a small frame.
+   *
+   * @throws {TransportError} As {@linkcode next}.
+   * @ignore
+   */
+  advance(): boolean {
     if (this.#headerBytes === 0) {
       const chunk = this.#chunk;
       const start = this.#offset + HEADER_BYTES;
       if (start <= chunk.length) {
         const length = readLength(chunk, this.#offset);
-        const fits = start + length <= chunk.length;
-        if (fits && length !== 0 && length <= this.#maxFrameBytes) {
-          return this.#take(start, length);
+        const end = start + length;
+        if (end <= chunk.length && length !== 0 && length <= this.#maxFrameBytes) {
+          this.#take(start, end);
+          return true;
         }
       }
     }
-    return this.#nextSlowly();
+    return this.#advanceSlowly();
   }
 
   /** Frames that span chunks, headers that do, and refusals. */
-  #nextSlowly(): Uint8Array | undefined {
+  #advanceSlowly(): boolean {
     if (this.#failure !== undefined) throw this.#failure;
     while (this.#offset < this.#chunk.length) {
       if (this.#headerBytes < HEADER_BYTES) {
@@ -202,13 +231,13 @@ export class FrameDecoder {
       } else {
         const left = this.#chunk.length - this.#offset;
         if (this.#assembly === undefined && left >= this.#frameBytes) {
-          return this.#take(this.#offset, this.#frameBytes);
+          this.#take(this.#offset, this.#offset + this.#frameBytes);
+          return true;
         }
-        const body = this.#assemble(Math.min(left, this.#frameBytes - this.#assembledBytes));
-        if (body !== undefined) return body;
+        if (this.#assemble(Math.min(left, this.#frameBytes - this.#assembledBytes))) return true;
       }
     }
-    return undefined;
+    return false;
   }
 
   #readHeader(): void {
@@ -236,23 +265,28 @@ export class FrameDecoder {
     throw this.#failure;
   }
 
-  /** Ends the frame with a view of `length` bytes of the current chunk. */
-  #take(start: number, length: number): Uint8Array {
+  /** Ends the frame with the bytes of the current chunk from `start` to `end`. */
+  #take(start: number, end: number): void {
     const chunk = this.#chunk;
-    this.#moveTo(start + length);
-    this.#endFrame(length);
+    this.#moveTo(end);
+    this.#endFrame(end - start);
     this.#viewedBefore = this.#viewed;
-    if (this.#passing && length <= MAX_COPY_BYTES) {
+    if (this.#passing && end - start <= MAX_COPY_BYTES) {
       // Between fragments, which leave the chunk free: one small message must not keep all of it.
-      return new Uint8Array(chunk.subarray(start, start + length));
+      return this.#show(new Uint8Array(chunk.subarray(start, end)), 0, end - start);
     }
     this.#viewed = true;
-    // Not subarray(): on a Buffer it makes another Buffer, whose slice() does not copy.
-    return new Uint8Array(chunk.buffer, chunk.byteOffset + start, length);
+    this.#show(chunk, start, end);
   }
 
-  /** Adds the next `count` bytes of the chunk to the body; returns it once it is whole. */
-  #assemble(count: number): Uint8Array | undefined {
+  #show(bytes: Uint8Array, start: number, end: number): void {
+    this.bytes = bytes;
+    this.start = start;
+    this.end = end;
+  }
+
+  /** Adds the next `count` bytes of the chunk to the body; true once it is whole. */
+  #assemble(count: number): boolean {
     const filled = this.#assembledBytes + count;
     const assembly = this.#roomFor(filled);
     const { buffer, byteOffset } = this.#chunk;
@@ -260,12 +294,13 @@ export class FrameDecoder {
     assembly.set(bytes, this.#assembledBytes);
     this.#assembledBytes = filled;
     this.#moveTo(this.#offset + count);
-    if (filled < this.#frameBytes) return undefined;
+    if (filled < this.#frameBytes) return false;
     this.#assembly = undefined;
     this.#assembledBytes = 0;
     if (assembly.length <= MAX_SPARE_BYTES) this.#lent = assembly;
     this.#endFrame(filled);
-    return assembly.length === filled ? assembly : new Uint8Array(assembly.buffer, 0, filled);
+    this.#show(assembly, 0, filled);
+    return true;
   }
 
   /** The assembly buffer, grown to at least `needed` and at most twice as many bytes. */
@@ -308,6 +343,11 @@ export class FrameDecoder {
       this.#queueHead = 0;
     }
   }
+}
+
+/** Whether it is more than a plain array of bytes: a Buffer's `slice` does not copy. */
+function isBuffer(bytes: Uint8Array): boolean {
+  return bytes.constructor !== Uint8Array;
 }
 
 function readLength(bytes: Uint8Array, at: number): number {

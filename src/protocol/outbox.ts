@@ -16,8 +16,8 @@ const FIRST_BUFFER_BYTES = 1024;
 const BUSY_BYTES = 16_384;
 /** That size: a full batch of the driver, and a little more. */
 const BUSY_BUFFER_BYTES = 135_168;
-/** Buffers kept for the next batches. */
-const MAX_SPARE_BUFFERS = 2;
+/** Buffers remembered for the next batches: what a busy connection has in flight at least. */
+const MAX_SPARE_BUFFERS = 16;
 const NO_BYTES: Uint8Array = new Uint8Array(0);
 
 /** Gathers frames of every version until they are taken as one chunk. */
@@ -26,7 +26,7 @@ export class Outbox {
   #length = 0;
   #messages = 0;
   #nextBufferBytes = FIRST_BUFFER_BYTES;
-  readonly #spare: Uint8Array[] = [];
+  readonly #spare: WeakRef<ArrayBufferLike>[] = [];
 
   /** Bytes gathered and not taken. */
   get bytes(): number {
@@ -43,12 +43,14 @@ export class Outbox {
     return this.#length > 0 && this.#length + OVERHEAD_BYTES + payloadBytes > BUSY_BUFFER_BYTES;
   }
 
-  /** Takes back a chunk that nobody looks at any more. Fresh memory costs more than filling it. */
-  recycle(chunk: Uint8Array): void {
-    if (chunk.buffer.byteLength !== BUSY_BUFFER_BYTES || this.#spare.length >= MAX_SPARE_BUFFERS) {
-      return;
-    }
-    this.#spare.push(new Uint8Array(chunk.buffer));
+  /**
+   * Takes back a chunk that nobody looks at any more. Fresh memory costs more than filling it. It is
+   * not held: the collector may have it at any time, so that connections that were busy once cost
+   * nothing.
+   */
+  recycle({ buffer }: Uint8Array): void {
+    if (buffer.byteLength !== BUSY_BUFFER_BYTES) return;
+    if (this.#spare.length < MAX_SPARE_BUFFERS) this.#spare.push(new WeakRef(buffer));
   }
 
   /** Adds a frame that is no application message (handshake). */
@@ -145,12 +147,18 @@ export class Outbox {
     const old = this.#buffer;
     const wanted = Math.max(needed, old === undefined ? this.#nextBufferBytes : old.length * 2);
     const busy = wanted >= BUSY_BYTES && needed <= BUSY_BUFFER_BYTES;
-    const buffer = busy
-      ? this.#spare.pop() ?? new Uint8Array(BUSY_BUFFER_BYTES)
-      : new Uint8Array(wanted);
+    const buffer = busy ? this.#busyBuffer() : new Uint8Array(wanted);
     if (old !== undefined) buffer.set(old.subarray(0, this.#length));
     this.#buffer = buffer;
     return buffer;
+  }
+
+  #busyBuffer(): Uint8Array {
+    for (let spare = this.#spare.pop(); spare !== undefined; spare = this.#spare.pop()) {
+      const buffer = spare.deref();
+      if (buffer !== undefined) return new Uint8Array(buffer);
+    }
+    return new Uint8Array(BUSY_BUFFER_BYTES);
   }
 }
 

@@ -5,6 +5,9 @@
  */
 
 import * as zlib from "node:zlib";
+import { crc32ByTable } from "../protocol/v3/crc32_table.ts";
+
+export { crc32ByTable } from "../protocol/v3/crc32_table.ts";
 
 /**
  * The CRC-32 of bytes.
@@ -15,48 +18,7 @@ import * as zlib from "node:zlib";
  */
 export type Crc32 = (bytes: Uint8Array, seed?: number) => number;
 
-const POLYNOMIAL = 0xedb8_8320;
-const ENTRIES = 256;
-/** Bytes that one step of the loop takes. */
-const STEP = 8;
-/** Up to so many bytes, plain JavaScript is faster than the call into the runtime. */
-const SHORT_BYTES = 48;
-/** `TABLES[256 * n + byte]` is the CRC-32 of the byte and n zeros after it. */
-const TABLES: Int32Array = makeTables();
 const native: Crc32 | undefined = typeof zlib.crc32 === "function" ? zlib.crc32 : undefined;
 
-/** CRC-32, from the runtime's zlib where it has it and the bytes are many. */
-export function crc32(bytes: Uint8Array, seed: number = 0): number {
-  if (native === undefined || bytes.length <= SHORT_BYTES) return crc32ByTable(bytes, seed);
-  return native(bytes, seed);
-}
-
-/** CRC-32 in plain JavaScript, eight bytes at a time. */
-export function crc32ByTable(bytes: Uint8Array, seed: number = 0): number {
-  const { length } = bytes;
-  let crc = ~seed;
-  let at = 0;
-  for (; at + STEP <= length; at += STEP) {
-    crc ^= bytes[at]! | bytes[at + 1]! << 8 | bytes[at + 2]! << 16 | bytes[at + 3]! << 24;
-    crc = TABLES[1792 + (crc & 0xff)]! ^ TABLES[1536 + (crc >>> 8 & 0xff)]! ^
-      TABLES[1280 + (crc >>> 16 & 0xff)]! ^ TABLES[1024 + (crc >>> 24)]! ^
-      TABLES[768 + bytes[at + 4]!]! ^ TABLES[512 + bytes[at + 5]!]! ^
-      TABLES[256 + bytes[at + 6]!]! ^ TABLES[bytes[at + 7]!]!;
-  }
-  for (; at < length; at++) crc = TABLES[(crc ^ bytes[at]!) & 0xff]! ^ crc >>> 8;
-  return ~crc >>> 0;
-}
-
-function makeTables(): Int32Array {
-  const tables = new Int32Array(ENTRIES * STEP);
-  for (let byte = 0; byte < ENTRIES; byte++) {
-    let crc = byte;
-    for (let bit = 0; bit < 8; bit++) crc = (crc & 1) === 0 ? crc >>> 1 : crc >>> 1 ^ POLYNOMIAL;
-    tables[byte] = crc;
-  }
-  for (let i = ENTRIES; i < tables.length; i++) {
-    const shorter = tables[i - ENTRIES]!;
-    tables[i] = shorter >>> 8 ^ tables[shorter & 0xff]!;
-  }
-  return tables;
-}
+/** CRC-32, from the runtime's zlib where it has it. */
+export const crc32: Crc32 = native ?? ((bytes, seed) => crc32ByTable(bytes, 0, bytes.length, seed));

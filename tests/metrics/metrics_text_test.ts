@@ -122,6 +122,7 @@ const PEER: PeerInfo = {
     { ...CONNECTION, state: "idle", establishedMs: 1, idleMs: 700 },
   ],
   pendingMessages: 34,
+  unackedMessages: 4,
   pendingBytes: 35,
   stats: TRAFFIC,
 };

@@ -10,7 +10,7 @@ import { quote } from "../text.ts";
 import { FlightBudget } from "./flight_budget.ts";
 import { type Frame, type FrameCodec, readAcks, readGoaway } from "./frame_codec.ts";
 import { RoundTrips } from "./round_trips.ts";
-import type { LaneChannel, Run } from "./send_lane.ts";
+import type { Batch, LaneChannel, Run } from "./send_lane.ts";
 import { GOAWAY, type GoawayCode, KIND, type Lane } from "./types.ts";
 
 /** Share of the keepalive interval that an answer to a ping may take. */
@@ -31,6 +31,8 @@ export interface ChannelLink {
   flush(): void;
   /** Writes it at the end of this turn. */
   flushSoon(): void;
+  /** Nobody looks any more at a chunk that `seal` kept. */
+  recycle?(chunk: Uint8Array): void;
 }
 
 /** The session as its channels see it. */
@@ -41,6 +43,8 @@ export interface ChannelSession {
   handleAck(lane: Lane, id: number, now: number): void;
   /** All acknowledgements of a frame have been told. */
   acksHandled(now: number): void;
+  /** Nothing of what came is looked at any more. */
+  letGo(): void;
   /** The peer asks for what can be acknowledged. */
   ackNow(channel: Channel): void;
   /** Nothing new may be begun on a channel any more. */
@@ -149,18 +153,22 @@ export class Channel implements LaneChannel {
     this.#session = session;
   }
 
-  /** Takes a frame's body. True: nobody looks at it any more, and another like it follows. */
-  handleBody(body: Uint8Array, now: number): boolean {
-    try {
-      const frame = this.codec.decode(body);
-      // Fragments are copied as they come; pings and acknowledgements are read.
-      const { more, kind } = frame;
-      this.#handle(frame, now);
-      return more || kind >= KIND.ping;
-    } finally {
-      // What is not kept by anybody must not be kept by this connection.
-      this.codec.release();
-    }
+  /**
+   * Takes a frame's body, the bytes from `start` to `end`. True: nobody looks at it any more, and
+   * another like it follows. `release` is owed after the last of several.
+   */
+  handleBody(bytes: Uint8Array, start: number, end: number, now: number): boolean {
+    const frame = this.codec.decodeAt(bytes, start, end);
+    // Fragments are copied as they come; pings and acknowledgements are read.
+    const { more, kind } = frame;
+    this.#handle(frame, now);
+    return more || kind >= KIND.ping;
+  }
+
+  /** What is not kept by anybody must not be kept by this connection. */
+  release(): void {
+    this.codec.release();
+    this.#session?.letGo();
   }
 
   #handle(frame: Frame, now: number): void {
@@ -208,9 +216,11 @@ export class Channel implements LaneChannel {
     const roomy = chunk.buffer.byteLength > SMALL_BUFFER_BYTES &&
       bytes * 2 < chunk.buffer.byteLength;
     const kept = roomy ? new Uint8Array(bytes) : chunk;
+    const batch = roomy ? undefined : this.#newBatch(chunk, runs.length);
     let at = 0;
     for (const run of runs) {
       run.chunk = kept;
+      run.batch = batch;
       if (!roomy) continue;
       kept.set(chunk.subarray(run.start, run.end), at);
       run.end = at + run.end - run.start;
@@ -219,6 +229,11 @@ export class Channel implements LaneChannel {
     }
     this.#batchRuns = [];
     return !roomy;
+  }
+
+  #newBatch(chunk: Uint8Array, runs: number): Batch | undefined {
+    // Without acknowledgements, nobody says when it has arrived.
+    return this.resume ? { runs, free: () => this.link.recycle?.(chunk) } : undefined;
   }
 
   /**

@@ -7,6 +7,7 @@
 
 import { TransportError } from "../../errors.ts";
 import { compressMessage } from "../message.ts";
+import { crc32ByTable } from "./crc32_table.ts";
 import type { Outbox } from "../outbox.ts";
 import { type CompressionMethod, type Compressor, decompressPayload } from "./compression.ts";
 import {
@@ -58,6 +59,8 @@ const CHECKSUM_BYTES = 4;
 const MAX_EXTRA_BYTES = 512;
 /** Up to so many bytes, a loop is faster than `set`. */
 const LOOP_BYTES = 16;
+/** Up to so many bytes, plain code finds a checksum faster than the runtime, which wants a view. */
+const SHORT_SUM_BYTES = 128;
 /** A bit for each kind that may have a topic. */
 const TOPIC_KINDS = 1 << KIND.data | 1 << KIND.request | 1 << KIND.streamOpen;
 /** A bit for each kind whose message id is no number in a lane. */
@@ -160,14 +163,20 @@ export class FrameCodec {
    * that is malformed, claims 0 bytes or too many, or is not what it claims.
    */
   decode(body: Uint8Array, into: Frame = this.#frame): Frame {
-    const end = body.length - this.#tailBytes;
-    if (end < HEAD_BYTES) throw tooShort(body.length, HEAD_BYTES + this.#tailBytes);
-    const flags = body[0]! << 8 | body[1]!;
+    return this.decodeAt(body, 0, body.length, into);
+  }
+
+  /** The same, with the body in the bytes from `start` to `stop`. */
+  decodeAt(bytes: Uint8Array, start: number, stop: number, into: Frame = this.#frame): Frame {
+    const end = stop - this.#tailBytes;
+    const payloadAt = start + HEAD_BYTES;
+    if (end < payloadAt) throw tooShort(stop - start, HEAD_BYTES + this.#tailBytes);
+    const flags = bytes[start]! << 8 | bytes[start + 1]!;
     if ((flags & (VERSION_MASK | CHECKSUM)) !== this.#flags) throw this.#wrongFlags(flags);
-    if (this.#tailBytes > 0) this.#checkSum(body, end);
+    if (this.#tailBytes > 0) this.#checkSum(bytes, start, end);
     const kind = flags >>> KIND_SHIFT & KIND_MASK;
-    const idHigh = word(body, 2);
-    const idLow = word(body, 6);
+    const idHigh = word(bytes, start + 2);
+    const idLow = word(bytes, start + 6);
     if ((UNSEQUENCED_KINDS >>> kind & 1) === 0) checkSequenced(flags, kind, idHigh, idLow);
     else checkUnsequenced(flags, kind, idHigh, idLow);
     into.kind = kind as Kind;
@@ -177,9 +186,9 @@ export class FrameCodec {
     into.idHigh = idHigh;
     into.idLow = idLow;
     into.id = toId(idHigh, idLow);
-    into.wireBytes = end - HEAD_BYTES;
+    into.wireBytes = end - payloadAt;
     // Not subarray(): on a Buffer it makes another Buffer, whose slice() does not copy.
-    const payload = new Uint8Array(body.buffer, body.byteOffset + HEAD_BYTES, end - HEAD_BYTES);
+    const payload = new Uint8Array(bytes.buffer, bytes.byteOffset + payloadAt, end - payloadAt);
     const method = flags >>> COMPRESSION_SHIFT & COMPRESSION_MASK;
     into.payload = method === 0 ? payload : this.#decompress(payload, method);
     if ((UNSEQUENCED_KINDS >>> kind & 1) !== 0) checkUnsequencedPayload(kind, into.payload);
@@ -345,12 +354,18 @@ export class FrameCodec {
 
   /** Writes the checksum behind a payload. */
   #sign(buffer: Uint8Array, start: number, end: number): void {
-    writeWord(buffer, end, this.#config.crc32(buffer.subarray(start - HEAD_BYTES, end)));
+    writeWord(buffer, end, this.#sum(buffer, start - HEAD_BYTES, end));
   }
 
-  #checkSum(body: Uint8Array, end: number): void {
-    if (this.#config.crc32(body.subarray(0, end)) === word(body, end)) return;
+  #checkSum(bytes: Uint8Array, start: number, end: number): void {
+    if (this.#sum(bytes, start, end) === word(bytes, end)) return;
     throw invalid("its checksum is wrong");
+  }
+
+  #sum(bytes: Uint8Array, start: number, end: number): number {
+    return end - start <= SHORT_SUM_BYTES
+      ? crc32ByTable(bytes, start, end)
+      : this.#config.crc32(bytes.subarray(start, end));
   }
 
   #decompress(packed: Uint8Array, method: number): Uint8Array {
@@ -394,7 +409,7 @@ export function decodeRun(
     const bodyAt = start + LENGTH_BYTES;
     const end = bodyAt + readU32(bytes, start);
     if (end > bytes.length) throw invalid("the last of several is cut off");
-    codec.decode(bytes.subarray(bodyAt, end), frame);
+    codec.decodeAt(bytes, bodyAt, end, frame);
     onFrame(frame, start, end);
     start = end;
   }

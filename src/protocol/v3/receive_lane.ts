@@ -89,9 +89,11 @@ export class ReceiveLane {
     return this.#held.length;
   }
 
-  /** Bytes of a message that is not whole. */
-  get partialBytes(): number {
-    return this.#assembly?.gathered.bytes ?? 0;
+  /** What is kept: messages that wait for the application, and one that is not whole. */
+  get heldBytes(): number {
+    return this.#assembly === undefined
+      ? this.heldCharge
+      : this.heldCharge + this.#assembly.gathered.bytes;
   }
 
   /**

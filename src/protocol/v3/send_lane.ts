@@ -37,6 +37,14 @@ export interface Unacked {
   bytes: number;
 }
 
+/** A batch that was written: its memory is used again when all runs in it are acknowledged. */
+export interface Batch {
+  /** Runs that still need it. */
+  runs: number;
+  /** Nobody needs it any more. */
+  free(): void;
+}
+
 /** Frames with numbers in a row that were written together, or the fragments of one message. */
 export interface Run {
   readonly lane: SendLane;
@@ -49,6 +57,8 @@ export interface Run {
   bytes: number;
   /** The batch that its frames stand in, from `start` to `end`; undefined until it is taken. */
   chunk: Uint8Array | undefined;
+  /** Who is told when nobody needs that batch any more; undefined where nobody is. */
+  batch: Batch | undefined;
   start: number;
   end: number;
   readonly codec: FrameCodec;
@@ -251,6 +261,7 @@ export class SendLane {
       this.#head = run.next;
       if (this.#head === undefined) this.#tail = undefined;
       if (run.message !== undefined) this.#onDone(run.message);
+      letGo(run);
     }
     // The charges of a run's frames are taken for equal, which those of fragments are not.
     if (id >= this.#sentTo) this.flight = 0;
@@ -418,6 +429,7 @@ export class SendLane {
       messages: 0,
       bytes: 0,
       chunk: undefined,
+      batch: undefined,
       start: 0,
       end: 0,
       codec: channel.codec,
@@ -484,6 +496,14 @@ export class SendLane {
       ended.push({ kind: frame.kind, lane: this.lane, topic, payload: payload.slice() });
     });
   }
+}
+
+/** Nobody looks at a run any more. */
+function letGo(run: Run): void {
+  const { batch } = run;
+  if (batch === undefined) return;
+  run.chunk = run.batch = undefined;
+  if (--batch.runs === 0) batch.free();
 }
 
 function add(unacked: Unacked, charge: number, messages: number, bytes: number): void {

@@ -142,6 +142,8 @@ export class Session implements ChannelSession {
   readonly config: SessionConfig;
   /** The monotonic clock at the input that is being handled. */
   now: number;
+  /** The largest payload of a message: the seal needs room, too. */
+  readonly maxPayload: number;
   /** Frames of streams, which take turns with the messages. */
   streams: StreamSource = NO_STREAMS;
   readonly #sink: SessionSink;
@@ -173,6 +175,7 @@ export class Session implements ChannelSession {
   /** Makes a session without connections. */
   constructor(config: SessionConfig, sink: SessionSink, now: number) {
     this.config = config;
+    this.maxPayload = config.maxMessageSize - (config.seal?.overhead ?? 0);
     this.#sink = sink;
     this.now = now;
     const onDone = ({ kind, payload }: OutMessage) => {
@@ -234,15 +237,10 @@ export class Session implements ChannelSession {
 
   /** Whether the peer has sent more than its window, so that nothing more is read. */
   get blocked(): boolean {
-    let held = 0;
-    for (const lane of this.#in) held += lane.heldCharge + lane.partialBytes;
+    const [control, normal, bulk] = this.#in;
+    const held = control.heldBytes + normal.heldBytes + bulk.heldBytes;
     // A message that is all but admitted is acknowledged all but its last fragment: one per lane.
     return held > this.config.receiveWindow + LANES.length * this.config.maxMessageSize;
-  }
-
-  /** The largest payload of a message: the seal needs room, too. */
-  get maxPayload(): number {
-    return this.config.maxMessageSize - (this.config.seal?.overhead ?? 0);
   }
 
   /** Whether everything written has been acknowledged; without `resume`, whether all is written. */
@@ -302,6 +300,11 @@ export class Session implements ChannelSession {
 
   // --- sending ---
 
+  /** Whether a lane has begun a batch that was not written. */
+  gathers(lane: Lane): boolean {
+    return this.#out[lane].channel?.openRun !== undefined;
+  }
+
   /**
    * Sends a plain message at once where nothing waits before it; false: it must be queued. The
    * payload is copied.
@@ -319,11 +322,12 @@ export class Session implements ChannelSession {
     if (
       channel === undefined || payload.length > FRAGMENT_BYTES || !channel.link.writable ||
       !channel.open || out.resending || out.midMessage || lane === BULK && this.#bulkMoves ||
-      this.config.backlog.peek(lane) !== undefined ||
+      this.config.backlog.has(lane) && this.config.backlog.peek(lane) !== undefined ||
       !this.#allows(out, channel, chargeOf(payload.length)) || !this.#paced(lane)
     ) return false;
     // Signing takes a way of its own: what is signed may need fragments.
     if (this.config.seal !== undefined) return false;
+    this.now = now;
     if (channel.outbox.overflows(payload.length)) channel.link.flush();
     const message = topic === undefined && !atMostOnce && tracker === undefined
       ? PLAIN
@@ -379,8 +383,6 @@ export class Session implements ChannelSession {
     this.#ackFrames++;
     this.#ackBytes += frame.payload.length;
     if (lane.accept(frame, this.#received)) this.#dispatch(lane, this.#received, now);
-    // A connection that is quiet must not keep its last message alive.
-    this.#received.payload = NO_BYTES;
     if (!this.config.resume) return;
     const { budget } = channel;
     const ackBytesAt = budget.urgent(now)
@@ -389,6 +391,12 @@ export class Session implements ChannelSession {
     if (this.#ackFrames >= this.#ackFramesAt || this.#ackBytes >= ackBytesAt) {
       this.ackNow(channel);
     } else this.#ackSoon(now);
+  }
+
+  /** @ignore */
+  letGo(): void {
+    // A connection that is quiet must not keep its last message alive.
+    this.#received.payload = NO_BYTES;
   }
 
   /** @ignore */
@@ -634,6 +642,9 @@ export class Session implements ChannelSession {
     const [, normal, bulk] = this.#out;
     const at = bulk.channel as Channel | undefined;
     if (this.#normalBytes < NORMAL_SHARE_BYTES || at === undefined) return false;
+    const nothing = !bulk.resending && !bulk.midMessage && !this.config.backlog.has(BULK) &&
+      !this.streams.ready(BULK);
+    if (nothing) return false;
     const charge = bulk.resending ? FRAGMENT_BYTES : this.#nextCharge(bulk, at);
     if (charge === 0) return false;
     if (at === channel && !this.#flies(bulk, channel, charge)) return true;
