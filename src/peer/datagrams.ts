@@ -44,6 +44,7 @@ import type { LaneName } from "../protocol/v3/types.ts";
 import type { DatagramSocket, Transport } from "../transport/transport.ts";
 import type { Bandwidth } from "./bandwidth.ts";
 import { ConnectionTally, type Tallied } from "./connection_tally.ts";
+import { hostOf, networkOf, schemeOf } from "./datagram_addresses.ts";
 import { BYE, DatagramPeer, type DatagramPeerHost } from "./datagram_peer.ts";
 import type { PeerHealth } from "./peer.ts";
 import type { Handlers } from "./requests.ts";
@@ -78,6 +79,7 @@ interface Pending {
   readonly dialer: string;
   readonly generation: number;
   readonly host: string;
+  readonly network: string;
   readonly cancel: () => void;
 }
 
@@ -92,11 +94,11 @@ interface Attempt {
   cancelTimer: () => void;
 }
 
-/** Accepted hellos whose dialers have not been heard of, in all and from one host. */
+/** Accepted hellos whose dialers have not been heard of, in all and from one network. */
 const MAX_PENDING = 1024;
-const MAX_PENDING_PER_HOST = 64;
-/** Hellos of one host that are looked at in a second; more are ignored, and come again. */
-const MAX_JUDGED_PER_HOST = 100;
+const MAX_PENDING_PER_NETWORK = 64;
+/** Hellos of one network that are looked at in a second; more are ignored, and come again. */
+const MAX_JUDGED_PER_NETWORK = 100;
 /** Hellos that are remembered of one node. */
 const MAX_HELLOS_PER_NODE = 8_192;
 /** The time after which a hello is sent again. */
@@ -142,7 +144,7 @@ export class Datagrams {
   readonly #dialing = new Map<string, Promise<DatagramSocket>>();
   readonly #counters = noDatagrams();
   readonly #tally = new ConnectionTally();
-  /** Hellos that were judged in this second, by host. */
+  /** Hellos that were judged in this second, by network. */
   readonly #judged = new Map<string, number>();
   #judgedSince = -Infinity;
   readonly #past = noTraffic();
@@ -386,19 +388,19 @@ export class Datagrams {
     }
     const welcome = this.#pending.get(this.#dialers.get(dialerKey(from, tag)) ?? "")?.welcome;
     if (welcome !== undefined) this.#send(socket, welcome, from);
-    else if (this.#mayJudge(hostOf(from), now)) this.#judge(socket, tag, hello, from);
+    else if (this.#mayJudge(networkOf(from), now)) this.#judge(socket, tag, hello, from);
     else this.#counters.refused++;
   }
 
-  /** Judging may take a signature: a host can't have it done as often as it likes. */
-  #mayJudge(host: string, now: number): boolean {
+  /** Judging may take a signature: a network can't have it done as often as it likes. */
+  #mayJudge(network: string, now: number): boolean {
     if (now - this.#judgedSince >= 1000 || this.#judged.size >= MAX_PENDING) {
       this.#judgedSince = now;
       this.#judged.clear();
     }
-    const count = (this.#judged.get(host) ?? 0) + 1;
-    this.#judged.set(host, count);
-    return count <= MAX_JUDGED_PER_HOST;
+    const count = (this.#judged.get(network) ?? 0) + 1;
+    this.#judged.set(network, count);
+    return count <= MAX_JUDGED_PER_NETWORK;
   }
 
   #judge(socket: DatagramSocket, tag: Uint8Array, packet: HelloPacket, from: string): void {
@@ -430,8 +432,8 @@ export class Datagrams {
       this.#unpend(key);
       this.#sockets.delete(link);
     });
-    const host = hostOf(from);
-    this.#pending.set(key, { link, welcome, dialer, generation, host, cancel });
+    const [host, network] = [hostOf(from), networkOf(from)];
+    this.#pending.set(key, { link, welcome, dialer, generation, host, network, cancel });
     this.#dialers.set(dialer, key);
     this.#send(socket, welcome, from);
   }
@@ -502,10 +504,14 @@ export class Datagrams {
     const accepted = [...this.#links.values()].filter((link) => !link.dialed);
     const host = hostOf(from);
     const ofHost = accepted.filter((link) => hostOf(link.address) === host).length;
-    let pendingOfHost = 0;
-    for (const pending of this.#pending.values()) if (pending.host === host) pendingOfHost++;
+    const network = networkOf(from);
+    let [pendingOfHost, pendingOfNetwork] = [0, 0];
+    for (const pending of this.#pending.values()) {
+      if (pending.host === host) pendingOfHost++;
+      if (pending.network === network) pendingOfNetwork++;
+    }
     const pending = this.#pending.size;
-    const tooMany = pending >= MAX_PENDING || pendingOfHost >= MAX_PENDING_PER_HOST ||
+    const tooMany = pending >= MAX_PENDING || pendingOfNetwork >= MAX_PENDING_PER_NETWORK ||
       accepted.length + pending >= options.maxConnections ||
       ofHost + pendingOfHost >= options.maxConnectionsPerHost;
     if (tooMany) return { code: "TOO_MANY_CONNECTIONS", reason: "too many nodes are connected" };
@@ -599,6 +605,8 @@ export class Datagrams {
       const attempt: Attempt = { dialing, peer, tag, socket, remote, settle, cancelTimer: noTimer };
       this.#attempts.set(key, attempt);
       const arm = () => {
+        // What was sent just now may have been answered within the call.
+        if (this.#attempts.get(key) !== attempt) return;
         const now = environment.now();
         const left = startedAt + options.connectTimeoutMs - now;
         if (left <= 0) return settle(timedOut(nodeId, address, options.connectTimeoutMs));
@@ -765,15 +773,6 @@ function keyOf(tag: Uint8Array): string {
 
 function dialerKey(from: string, tag: Uint8Array): string {
   return `${from} ${keyOf(tag)}`;
-}
-
-/** Scheme and host of an address with a port. */
-function hostOf(address: string): string {
-  return address.slice(0, address.lastIndexOf(":"));
-}
-
-function schemeOf(address: string): string {
-  return address.slice(0, address.indexOf(":"));
 }
 
 /** What is counted of a link. */

@@ -448,8 +448,10 @@ export class Outgoing {
         this.#host.traffic.messagesLost++;
         return tracker?.onEnded?.("unsent");
       }
+      // Where others wait in its lane, whatever lets them go on pumps.
+      const stuck = this.backlog.has(lane);
       this.backlog.push(toMessage(this.copies.copy(payload), plan));
-      session.pump(now);
+      if (!stuck) session.pump(now);
     }
     if (tracker !== undefined) session.prompt(now);
     else if (this.#asksEarly && this.#halfFull(session)) session.prompt(now, false);

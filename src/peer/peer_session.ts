@@ -48,7 +48,7 @@ export interface PeerSessionHost {
   onSent(payloadBytes: number): void;
   /** There is more to write than one connection should have under way. */
   onBusy(): void;
-  /** A long message was acknowledged: the memory of its payload may be used again. */
+  /** A copy from the backlog was written, or acknowledged: its memory may be used again. */
   onPayloadFree(payload: Uint8Array): void;
   /** There may be room to send. */
   onRoom(): void;

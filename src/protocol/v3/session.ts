@@ -109,7 +109,10 @@ export interface SessionSink {
   onSent(payloadBytes: number): void;
   /** There is more to write than one connection should have under way. */
   onBusy(): void;
-  /** Nobody looks any more at the payload of a long message that was acknowledged. */
+  /**
+   * Nobody looks any more at the payload of a plain message that came from the backlog: it was
+   * written in one frame, or in several that are acknowledged.
+   */
   onPayloadFree(payload: Uint8Array): void;
   /** `nextTimeout` may have come nearer. */
   onTimer(): void;
@@ -362,7 +365,7 @@ export class Session implements ChannelSession {
     try {
       do {
         this.#pumpAgain = false;
-        for (const channel of [...this.#channels]) this.#pumpChannel(channel, now);
+        this.#pumpChannels(now);
       } while (this.#pumpAgain);
     } finally {
       this.#pumping = false;
@@ -561,6 +564,12 @@ export class Session implements ChannelSession {
     this.#sink.onTimer();
   }
 
+  #pumpChannels(now: number): void {
+    // Most sessions have one, and a copy of the list for each message costs more than the rest.
+    if (this.#channels.length === 1) return this.#pumpChannel(this.#channels[0]!, now);
+    for (const channel of [...this.#channels]) this.#pumpChannel(channel, now);
+  }
+
   #pumpChannel(channel: Channel, now: number): void {
     const { link, outbox } = channel;
     while (link.writable) {
@@ -686,6 +695,7 @@ export class Session implements ChannelSession {
     if (message.kind === KIND.data) this.#sink.onSent(message.payload.length);
     if (message.payload.length <= FRAGMENT_BYTES) {
       out.writeSmall(channel, message, message.payload, now);
+      if (taken.kind === KIND.data) this.#sink.onPayloadFree(taken.payload);
     } else {
       out.begin(channel, message, this.#fragmentBytes(channel, message), now);
     }
