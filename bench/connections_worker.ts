@@ -1,20 +1,26 @@
 /**
- * One of the two processes of the connections bench. Standard input brings its task as one JSON
- * line, and then a line for each further step; it answers each with one JSON line.
+ * One of the two processes of the benches of connections. Standard input brings its task as one JSON
+ * line, and then a line for each further step; it answers each with one JSON line. "dial N" makes
+ * connections until there are N, "broadcast" sends a message through each.
  *
  * @module
  */
 
-import { readFileSync } from "node:fs";
+import net from "node:net";
 import process from "node:process";
-import { createInterface } from "node:readline";
+import tls from "node:tls";
 import { Endpoint, type EndpointConfig } from "../mod.ts";
+import { collect, Orders, residentBytes, say, sayError } from "./child.ts";
+import type { Pem } from "./net_case.ts";
 
 /** What the process is to be. */
 export interface Task {
   readonly role: "listener" | "dialer";
+  readonly library: "raw" | "hawser";
+  /** Of Hawser's endpoints. */
   readonly options: Omit<EndpointConfig, "nodeId">;
-  readonly count: number;
+  /** Of raw sockets: mutual TLS with these certificates; null: none. */
+  readonly tls: Pem | null;
   /** The dialer's: where to. */
   readonly address: string;
 }
@@ -31,68 +37,175 @@ export interface Report {
 const AT_ONCE = 32;
 const MAX_ATTEMPTS = 20;
 const NODE_ID = "listener";
+const MESSAGE_BYTES = 16;
+/** How a message is filled, so that a wrong one is seen. */
+const FILL = 7;
 
-if (import.meta.main) {
-  const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
-  const task = JSON.parse((await lines.next()).value ?? "{}") as Task;
-  const endpoints: Endpoint[] = [];
-  let received = 0;
-  const say = () => {
-    const connections = endpoints.reduce((sum, each) => sum + each.stats().connectionCount, 0);
-    const address = endpoints[0]?.addresses[0] ?? "";
-    const report: Report = { address, connections, received, bytes: residentBytes() };
-    process.stdout.write(`${JSON.stringify(report)}\n`);
-  };
-  const start = async (nodeId: string) => {
-    const endpoint = new Endpoint({ ...task.options, nodeId });
-    endpoint.onMessage(() => void received++);
-    await endpoint.start();
-    endpoints.push(endpoint);
-    return endpoint;
-  };
-  if (task.role === "listener") await start(NODE_ID);
-  say();
-  for await (const line of lines) {
-    if (line === "dial") await dialAll(task, start);
-    if (line === "broadcast") await endpoints[0]!.broadcast(new Uint8Array(16));
-    if (line === "end") break;
-    say();
-  }
-  process.exit(0);
+/** What the process holds, of Hawser or of raw sockets. */
+interface Holder {
+  address: string;
+  received: number;
+  connections(): number;
+  listen(): Promise<void>;
+  /** Makes one connection. */
+  dial(index: number): Promise<void>;
+  /** Sends a message through each connection. */
+  broadcast(): Promise<void>;
 }
 
-async function dialAll(
-  { count, address }: Task,
-  start: (nodeId: string) => Promise<Endpoint>,
-): Promise<void> {
-  let next = 0;
-  const run = async () => {
-    while (next < count) {
-      const endpoint = await start(`dialer-${next++}`);
-      for (let attempt = 1;; attempt++) {
-        try {
-          await endpoint.connect({ nodeId: NODE_ID, address });
-          break;
-        } catch (error) {
-          // The other process may have had no time for it.
-          if (attempt === MAX_ATTEMPTS) throw error;
-        }
+class Endpoints implements Holder {
+  readonly #task: Task;
+  readonly #endpoints: Endpoint[] = [];
+  address = "";
+  received = 0;
+
+  constructor(task: Task) {
+    this.#task = task;
+  }
+
+  connections(): number {
+    return this.#endpoints.reduce((sum, each) => sum + each.stats().connectionCount, 0);
+  }
+
+  async listen(): Promise<void> {
+    this.address = (await this.#start(NODE_ID)).addresses[0]!;
+  }
+
+  async dial(index: number): Promise<void> {
+    const endpoint = await this.#start(`dialer-${index}`);
+    for (let attempt = 1;; attempt++) {
+      try {
+        return await endpoint.connect({ nodeId: NODE_ID, address: this.#task.address });
+      } catch (error) {
+        // The other process may have had no time for it.
+        if (attempt === MAX_ATTEMPTS) throw error;
       }
     }
+  }
+
+  async broadcast(): Promise<void> {
+    await this.#endpoints[0]!.broadcast(new Uint8Array(MESSAGE_BYTES).fill(FILL));
+  }
+
+  async #start(nodeId: string): Promise<Endpoint> {
+    const endpoint = new Endpoint({ ...this.#task.options, nodeId });
+    endpoint.onMessage(({ payload }) => {
+      checkMessage(payload);
+      this.received++;
+    });
+    await endpoint.start();
+    this.#endpoints.push(endpoint);
+    return endpoint;
+  }
+}
+
+class Sockets implements Holder {
+  readonly #task: Task;
+  readonly #sockets = new Set<net.Socket>();
+  readonly #secureContext: tls.SecureContext | undefined;
+  address = "";
+  received = 0;
+
+  constructor(task: Task) {
+    this.#task = task;
+    this.#secureContext = task.tls === null ? undefined : tls.createSecureContext(task.tls);
+  }
+
+  connections(): number {
+    return this.#sockets.size;
+  }
+
+  listen(): Promise<void> {
+    const accept = (socket: net.Socket) => this.#add(socket);
+    const server = this.#task.tls === null ? net.createServer(accept) : tls.createServer({
+      ...this.#task.tls,
+      requestCert: true,
+      rejectUnauthorized: true,
+      minVersion: "TLSv1.3",
+    }, accept);
+    return new Promise((resolve) => {
+      server.listen({ port: 0, host: "127.0.0.1", backlog: AT_ONCE * 2 }, () => {
+        this.address = `tcp://127.0.0.1:${(server.address() as net.AddressInfo).port}`;
+        resolve();
+      });
+    });
+  }
+
+  dial(): Promise<void> {
+    const { hostname: host, port: text } = new URL(this.#task.address);
+    const port = Number(text);
+    const secureContext = this.#secureContext;
+    const socket = secureContext === undefined
+      ? net.connect({ host, port })
+      : tls.connect({ host, port, secureContext, minVersion: "TLSv1.3" });
+    return new Promise((resolve, reject) => {
+      socket.once("error", reject);
+      socket.once(secureContext === undefined ? "connect" : "secureConnect", () => {
+        this.#add(socket);
+        resolve();
+      });
+    });
+  }
+
+  broadcast(): Promise<void> {
+    for (const socket of this.#sockets) socket.write(new Uint8Array(MESSAGE_BYTES).fill(FILL));
+    return Promise.resolve();
+  }
+
+  #add(socket: net.Socket): void {
+    this.#sockets.add(socket);
+    socket.setNoDelay(true);
+    socket.setKeepAlive(true, 30_000);
+    socket.on("error", () => {});
+    socket.on("close", () => this.#sockets.delete(socket));
+    socket.on("data", (chunk: Uint8Array) => {
+      checkMessage(chunk);
+      this.received++;
+    });
+  }
+}
+
+function checkMessage(payload: Uint8Array): void {
+  if (payload.length !== MESSAGE_BYTES || payload.some((byte) => byte !== FILL)) {
+    throw new Error(`a message of ${payload.length} bytes is not what was sent`);
+  }
+}
+
+/** Makes connections until there are so many. */
+async function dialUpTo(holder: Holder, from: number, count: number): Promise<void> {
+  let next = from;
+  const run = async () => {
+    while (next < count) await holder.dial(next++);
   };
   await Promise.all(Array.from({ length: AT_ONCE }, run));
 }
 
-/** What the process has of memory, after the collector has run where it can be called. */
-function residentBytes(): number {
-  const { gc, Bun } = globalThis as { gc?: () => void; Bun?: { gc(force: boolean): void } };
-  gc?.();
-  Bun?.gc(true);
+if (import.meta.main) {
+  const orders = new Orders();
   try {
-    const kib = /^VmRSS:\s*(\d+) kB/m.exec(readFileSync("/proc/self/status", "utf8"))?.[1];
-    if (kib !== undefined) return Number(kib) * 1024;
-  } catch {
-    // Another system than Linux.
+    const task = await orders.task<Task>();
+    const holder = task.library === "raw" ? new Sockets(task) : new Endpoints(task);
+    const answer = () => {
+      collect();
+      const { address, received } = holder;
+      const connections = holder.connections();
+      const report: Report = { address, connections, received, bytes: residentBytes() };
+      say(report);
+    };
+    if (task.role === "listener") await holder.listen();
+    answer();
+    let dialed = 0;
+    for (let order = await orders.next(); order !== undefined; order = await orders.next()) {
+      const [verb, argument] = order.split(" ");
+      if (verb === "dial") {
+        await dialUpTo(holder, dialed, Number(argument));
+        dialed = Number(argument);
+      }
+      if (verb === "broadcast") await holder.broadcast();
+      answer();
+    }
+  } catch (error) {
+    sayError(error);
   }
-  return process.memoryUsage().rss;
+  process.exit(0);
 }

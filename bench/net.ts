@@ -1,13 +1,17 @@
 /**
- * Throughput and round trips between two processes over loopback, on each runtime, with the raw
- * socket in the same run:
+ * Throughput, round trips and requests between two processes over loopback, on each runtime, with
+ * the raw socket in the same run:
  *
  *     deno run -A bench/net.ts [--runtime deno|bun|node]... [--seconds N] [--repeat N]
- *                              [--filter TEXT] [--json FILE] [--pin] [--cpu-prof FOLDER]
+ *                              [--filter TEXT]... [--json FILE] [--svg FILE]
+ *                              [--pairs SENDER:RECEIVER]... [--pin] [--cpu-prof FOLDER]
  *
  * Every repetition starts two new processes and warms them up. Raw and Hawser take turns, so that
- * what else the machine does falls on both. The receiver checks the length and the number of every
- * message.
+ * what else the machine does falls on both. Every message is checked: its length and its number. The
+ * exit code is 1 where one was wrong, however fast or slow they were.
+ *
+ * `--filter` takes rows whose name has the text in it, `--pairs` measures between two runtimes
+ * instead of on each, `--svg` draws the ratios.
  *
  * @module
  */
@@ -16,74 +20,65 @@ import { writeFileSync } from "node:fs";
 import process from "node:process";
 import { parseArgs } from "node:util";
 import { TestCa } from "../tests/support/certs.ts";
-import { type RuntimeName, RUNTIMES } from "../tools/runtimes.ts";
-import { type Pem, RECEIVER, SENDER, type Style, type Task } from "./net_case.ts";
+import type { RuntimeName } from "../tools/runtimes.ts";
+import { positive, runtimeOf, runtimesOf, whole } from "./arguments.ts";
+import { type Pem, RECEIVER, SENDER, type Task } from "./net_case.ts";
+import { type Case, CASES, isMet, ratioOf, type Row } from "./net_cases.ts";
+import { chartOf } from "./net_chart.ts";
 import { measurePair, type PairOptions, type PairResult } from "./net_pair.ts";
-import { type Row, showMachine, showRow, showTitles } from "./net_table.ts";
+import { machineOf, showMachine, showRow, showTitles, showVerdict } from "./net_table.ts";
+import { canPin } from "./process.ts";
 
 /** Time for a new process to compile what it runs. */
 const WARM_UP_MS = 500;
 
-/** A row of the table: one way to use Hawser, and the raw measurement it is held against. */
-interface Case {
-  readonly name: string;
-  readonly style: Style;
-  readonly bytes: number;
-  readonly secure: boolean;
-  readonly compress: boolean;
+/** Who sends to whom. */
+interface Pair {
+  readonly sender: RuntimeName;
+  readonly receiver: RuntimeName;
 }
 
 interface Options extends PairOptions {
+  readonly pairs: readonly Pair[];
   readonly runtimes: readonly RuntimeName[];
   readonly seconds: number;
   readonly repeat: number;
-  readonly filter: string;
+  readonly filters: readonly string[];
   readonly json: string | undefined;
+  readonly svg: string | undefined;
 }
 
-const KIB = 1024;
-
-const CASES: readonly Case[] = [false, true].flatMap((secure) => {
-  const one = (name: string, style: Style, bytes: number, compress = false): Case => ({
-    name: `${secure ? "mutual TLS" : "plain"}, ${name}`,
-    style,
-    bytes,
-    secure,
-    compress,
-  });
-  return [
-    one("64 B, trySend/onMessage", "push", 64),
-    one("64 B, await send/for await", "await", 64),
-    one("1 KiB, trySend/onMessage", "push", KIB),
-    one("64 KiB, trySend/onMessage", "push", 64 * KIB),
-    one("64 KiB, with LZ4 in vain", "push", 64 * KIB, true),
-    one("64 B, round trip", "round trip", 64),
-  ];
-});
-
 const options = readOptions();
-const cases = CASES.filter(({ name }) => name.includes(options.filter));
+const cases = CASES.filter(({ name }) => options.filters.every((text) => name.includes(text)));
 const certificates = await issue();
 const rows: Row[] = [];
 const command = `deno run -A bench/net.ts ${process.argv.slice(2).join(" ")}`.trim();
 showMachine(command, options);
-for (const runtime of options.runtimes) {
-  showTitles(runtime);
-  for (const row of await measureRuntime(runtime)) {
+if (!canPin()) console.log("there is no taskset: what should run on one core runs on any");
+for (const pair of options.pairs) {
+  showTitles(nameOf(pair));
+  for (const row of await measureRows(pair)) {
     rows.push(row);
     showRow(row);
   }
 }
-if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(rows, null, 2)}\n`);
+showVerdict(rows);
+const machine = machineOf(command, options.runtimes);
+if (options.json !== undefined) {
+  const judged = rows.map((row) => ({ ...row, ratio: ratioOf(row), met: isMet(row) }));
+  writeFileSync(options.json, `${JSON.stringify({ machine, rows: judged }, null, 2)}\n`);
+}
+if (options.svg !== undefined) writeFileSync(options.svg, chartOf(rows, machine));
 process.exit(rows.some((row) => row.errors.length > 0) ? 1 : 0);
 
 /** All cases again and again, so that a slow minute of the machine does not fall on one of them. */
-async function measureRuntime(runtime: RuntimeName): Promise<Row[]> {
+async function measureRows(pair: Pair): Promise<Row[]> {
   const results = cases.map((one): Row => ({
-    runtime,
+    runtime: nameOf(pair),
     name: one.name,
-    style: one.style,
+    unit: one.unit,
     bytes: one.bytes,
+    target: pair.sender === pair.receiver ? one.target[pair.sender] : undefined,
     raw: [],
     hawser: [],
     errors: [],
@@ -93,12 +88,13 @@ async function measureRuntime(runtime: RuntimeName): Promise<Row[]> {
     const known = new Map<string, PairResult>();
     for (const [index, one] of cases.entries()) {
       const row = results[index]!;
-      const key = `${one.secure} ${one.style === "round trip"} ${one.bytes}`;
+      const key = baseOf(one);
       try {
-        const raw = known.get(key) ?? await measure(runtime, one, "raw");
+        const raw = known.get(key) ?? await measureBase(pair, one);
         known.set(key, raw);
+        const hawser = await measure(pair, one, { library: "hawser" });
         row.raw.push(raw);
-        row.hawser.push(await measure(runtime, one, "hawser"));
+        row.hawser.push(hawser);
       } catch (error) {
         row.errors.push(error instanceof Error ? error.message : String(error));
       }
@@ -107,18 +103,44 @@ async function measureRuntime(runtime: RuntimeName): Promise<Row[]> {
   return results;
 }
 
-function measure(runtime: RuntimeName, one: Case, library: Task["library"]): Promise<PairResult> {
+/** Equal for rows that are held against the same. */
+function baseOf({ base, style, secure, bytes, oneCore }: Case): string {
+  const oneWay = style === "push" || style === "await";
+  const what = base === undefined ? oneWay ? "one way" : style : JSON.stringify(base);
+  return [what, secure, bytes, oneCore].join();
+}
+
+async function measureBase(pair: Pair, one: Case): Promise<PairResult> {
+  const { base } = one;
+  if (base === undefined) return await measure(pair, one, { library: "raw" });
+  const { style, peers, times } = base;
+  const result = await measure(pair, one, { library: "hawser", style, peers });
+  return { ...result, value: result.value * times };
+}
+
+function measure(
+  { sender, receiver }: Pair,
+  one: Case,
+  changes: Pick<Task, "library"> & Partial<Task>,
+): Promise<PairResult> {
+  const measureMs = options.seconds * 1000;
   const task = (role: Task["role"]): Task => ({
     role,
-    library,
     style: one.style,
     bytes: one.bytes,
+    ...(one.peers === undefined ? {} : { peers: one.peers }),
     compress: one.compress,
     tls: one.secure ? certificates[role] : null,
-    warmUpMs: WARM_UP_MS,
-    measureMs: options.seconds * 1000,
+    warmUpMs: Math.min(WARM_UP_MS, measureMs),
+    measureMs,
+    ...changes,
   });
-  return measurePair(runtime, task("receiver"), task("sender"), options);
+  const how = { ...options, oneCore: one.oneCore, senderRuntime: sender };
+  return measurePair(receiver, task("receiver"), task("sender"), how);
+}
+
+function nameOf({ sender, receiver }: Pair): string {
+  return sender === receiver ? sender : `${sender} to ${receiver}`;
 }
 
 async function issue(): Promise<Record<Task["role"], Pem>> {
@@ -134,32 +156,35 @@ function readOptions(): Options {
   const { values } = parseArgs({
     options: {
       runtime: { type: "string", multiple: true },
+      pairs: { type: "string", multiple: true },
       seconds: { type: "string", default: "2" },
       repeat: { type: "string", default: "5" },
-      filter: { type: "string", default: "" },
+      filter: { type: "string", multiple: true, default: [] },
       json: { type: "string" },
+      svg: { type: "string" },
       pin: { type: "boolean", default: false },
       "cpu-prof": { type: "string" },
     },
   });
-  const runtimes = values.runtime?.map((name) => {
-    const runtime = RUNTIMES.find((known) => known === name);
-    if (runtime === undefined) throw new TypeError(`--runtime: one of ${RUNTIMES.join(", ")}`);
-    return runtime;
-  });
+  const pairs = values.pairs?.map(pairOf) ??
+    runtimesOf(values.runtime).map((runtime) => ({ sender: runtime, receiver: runtime }));
   return {
-    runtimes: runtimes ?? RUNTIMES,
+    pairs,
+    runtimes: [...new Set(pairs.flatMap(({ sender, receiver }) => [sender, receiver]))],
     seconds: positive("--seconds", values.seconds),
-    repeat: positive("--repeat", values.repeat),
-    filter: values.filter,
+    repeat: whole("--repeat", values.repeat),
+    filters: values.filter,
     json: values.json,
+    svg: values.svg,
     pin: values.pin,
     profileFolder: values["cpu-prof"],
   };
 }
 
-function positive(name: string, text: string): number {
-  const value = Number(text);
-  if (!(value > 0 && Number.isFinite(value))) throw new RangeError(`${name}: a number above 0`);
-  return value;
+function pairOf(text: string): Pair {
+  const [sender, receiver, ...more] = text.split(":").map(runtimeOf);
+  if (sender === undefined || receiver === undefined || more.length > 0) {
+    throw new TypeError("--pairs: two runtimes with a colon between them");
+  }
+  return { sender, receiver };
 }

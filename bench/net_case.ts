@@ -2,8 +2,19 @@
 
 import process from "node:process";
 
-/** What is sent: one way with each of the two ways to send and receive, or to and fro. */
-export type Style = "push" | "await" | "round trip";
+/**
+ * What is sent: one way with each of the two ways to send and receive; to and fro as messages, as
+ * requests one after the other, as many requests at once; to all peers at once, or to one after the
+ * other.
+ */
+export type Style =
+  | "push"
+  | "await"
+  | "round trip"
+  | "request"
+  | "in flight"
+  | "broadcast"
+  | "each";
 
 /** Certificates of one side, PEM. */
 export interface Pem {
@@ -21,6 +32,8 @@ export interface Task {
   readonly bytes: number;
   /** Round trips in lane control, beside a bulk message of so many bytes; undefined: lane normal. */
   readonly bulkBytes?: number;
+  /** Receivers, each with an endpoint of its own; undefined: one. Broadcasts only. */
+  readonly peers?: number;
   /** Whether Hawser compresses; the messages are random bytes, which do not shrink. */
   readonly compress: boolean;
   /** Mutual TLS with these certificates; null: none. */
@@ -31,7 +44,7 @@ export interface Task {
 
 /** What a process found out. */
 export interface Findings {
-  /** Receiver, one way: messages per second between the two marks. */
+  /** Messages per second between the two marks; requests per second. */
   messagesPerSecond?: number;
   /** Sender, round trip: the median and the 99th percentile, microseconds. */
   p50?: number;
@@ -40,7 +53,7 @@ export interface Findings {
   bulkBytesPerSecond?: number;
   /** What one call of `send` with bulk took, which copies the message: the median, milliseconds. */
   bulkSendMs?: number;
-  /** One way: the processor time of this process per message, nanoseconds. */
+  /** Not of single round trips: the processor time of this process per message, nanoseconds. */
   cpuNs?: number;
   /** The most memory the process ever had resident, bytes. */
   peakBytes: number;
@@ -52,6 +65,8 @@ export type Result = Omit<Findings, "peakBytes">;
 /** Who the two processes are, in certificates and handshakes. */
 export const SENDER = "sender";
 export const RECEIVER = "receiver";
+/** Requests that are under way at one time, where several are. */
+export const IN_FLIGHT = 64;
 
 /** Instead of a sequence number: what comes now is measured. */
 const MARK_START = 0xffff_fffe;
@@ -167,14 +182,16 @@ export class Meter {
 }
 
 /** The processor time of this process from here on: less moved by other processes than a rate. */
-class Effort {
+export class Effort {
   readonly #messages: number;
   readonly #cpu = process.cpuUsage();
 
+  /** `messages`: how many there have been. */
   constructor(messages: number) {
     this.#messages = messages;
   }
 
+  /** The time since then per message; `messages`: how many there have been by now. */
   nsPerMessage(messages: number): number {
     const { user, system } = process.cpuUsage(this.#cpu);
     return (user + system) * 1000 / (messages - this.#messages);
@@ -212,5 +229,43 @@ export class StopWatch {
     const sorted = Float64Array.from(this.#micros).sort();
     const at = (share: number) => sorted[Math.floor((sorted.length - 1) * share)] ?? NaN;
     return { p50: at(0.5), p99: at(0.99) };
+  }
+}
+
+/** Counts answers after the warm-up, for as long as the task says. */
+export class Counter {
+  readonly #warmUntil: number;
+  readonly #until: number;
+  #count = 0;
+  #startedWith = 0;
+  #startedAt = 0;
+  #effort: Effort | undefined;
+
+  constructor(task: Task) {
+    this.#warmUntil = performance.now() + task.warmUpMs;
+    this.#until = this.#warmUntil + task.measureMs;
+  }
+
+  /** So many more came; true if the time is over. */
+  take(answers = 1): boolean {
+    const before = Math.floor(this.#count / MESSAGES_PER_CLOCK);
+    this.#count += answers;
+    if (Math.floor(this.#count / MESSAGES_PER_CLOCK) === before) return false;
+    const now = performance.now();
+    if (this.#effort === undefined && now >= this.#warmUntil) {
+      this.#effort = new Effort(this.#count);
+      this.#startedWith = this.#count;
+      this.#startedAt = now;
+    }
+    return now >= this.#until;
+  }
+
+  /** What was measured up to now. */
+  result(): Result {
+    const seconds = (performance.now() - this.#startedAt) / 1000;
+    return {
+      messagesPerSecond: (this.#count - this.#startedWith) / seconds,
+      cpuNs: this.#effort?.nsPerMessage(this.#count) ?? NaN,
+    };
   }
 }

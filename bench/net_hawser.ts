@@ -2,6 +2,9 @@
 
 import { Endpoint, type Message, type TrySendOptions } from "../mod.ts";
 import {
+  Counter,
+  Effort,
+  IN_FLIGHT,
   MARK_END,
   Meter,
   newMessage,
@@ -12,41 +15,79 @@ import {
   SENDER,
   stamp,
   StopWatch,
+  type Style,
   type Task,
 } from "./net_case.ts";
 
-/** Listens, tells the address, and resolves with what the sender brought. */
+/** Listens, tells the addresses, and resolves with what the sender brought. */
 export async function receiveHawser(
   task: Task,
-  onListening: (address: string) => void,
+  onListening: (addresses: string) => void,
 ): Promise<Result> {
-  const endpoint = newEndpoint(task, RECEIVER);
-  await endpoint.start();
-  const result = task.style === "round trip"
-    ? echo(endpoint, task)
-    : task.style === "push"
-    ? measurePush(endpoint, task)
-    : measureAwait(endpoint, task);
-  onListening(endpoint.addresses[0]!);
-  return await result;
+  const endpoints = peersOf(task).map((nodeId) => newEndpoint(task, nodeId));
+  const results = endpoints.map((endpoint) => receivers[task.style](endpoint, task));
+  await Promise.all(endpoints.map((endpoint) => endpoint.start()));
+  onListening(endpoints.map((endpoint) => endpoint.addresses[0]!).join(" "));
+  return (await Promise.all(results))[0]!;
 }
 
 /** Connects, sends what the task says, and resolves when it is written. */
-export async function sendHawser(task: Task, address: string): Promise<Result> {
+export async function sendHawser(task: Task, addresses: string): Promise<Result> {
   const endpoint = newEndpoint(task, SENDER);
   await endpoint.start();
-  await endpoint.connect({ nodeId: RECEIVER, address });
-  if (task.style === "round trip") {
-    const bulk = new Bulk(endpoint, task.bulkBytes ?? 0);
-    const result = await pingPong(endpoint, task, bulk);
-    const ended = bulk.end();
-    await endpoint.flush(RECEIVER);
-    return { ...result, ...ended };
-  }
+  const peers = peersOf(task);
+  await Promise.all(
+    addresses.split(" ").map((address, index) => {
+      return endpoint.connect({ nodeId: peers[index]!, address });
+    }),
+  );
+  return await senders[task.style](endpoint, task);
+}
+
+const receivers: Record<Style, (endpoint: Endpoint, task: Task) => Promise<Result>> = {
+  push: measurePush,
+  await: measureAwait,
+  "round trip": echo,
+  request: answer,
+  "in flight": answer,
+  broadcast: measurePush,
+  each: measurePush,
+};
+
+const senders: Record<Style, (endpoint: Endpoint, task: Task) => Promise<Result>> = {
+  push: (endpoint, task) => sendScript(endpoint, task, sendPush),
+  await: (endpoint, task) => sendScript(endpoint, task, sendAwait),
+  "round trip": pingPongBesideBulk,
+  request: askOneByOne,
+  "in flight": askManyAtOnce,
+  broadcast: (endpoint, task) => sendScript(endpoint, task, sendToAll),
+  each: (endpoint, task) => sendScript(endpoint, task, sendToEach),
+};
+
+/** The node ids of the receivers. */
+function peersOf({ peers }: Task): string[] {
+  if (peers === undefined) return [RECEIVER];
+  return Array.from({ length: peers }, (_, index) => `${RECEIVER}-${index}`);
+}
+
+/** Sends what the script says; the processor time counts until all is acknowledged. */
+async function sendScript(
+  endpoint: Endpoint,
+  task: Task,
+  send: (endpoint: Endpoint, task: Task, script: Script) => Promise<void>,
+): Promise<Result> {
   const script = new Script(task);
-  await (task.style === "push" ? sendPush : sendAwait)(endpoint, task, script);
-  await endpoint.flush(RECEIVER);
+  await send(endpoint, task, script);
+  for (const peer of peersOf(task)) await endpoint.flush(peer);
   return { cpuNs: script.cpuNs() };
+}
+
+async function pingPongBesideBulk(endpoint: Endpoint, task: Task): Promise<Result> {
+  const bulk = new Bulk(endpoint, task.bulkBytes ?? 0);
+  const result = await pingPong(endpoint, task, bulk);
+  const ended = bulk.end();
+  await endpoint.flush(RECEIVER);
+  return { ...result, ...ended };
 }
 
 function newEndpoint(task: Task, nodeId: string): Endpoint {
@@ -75,6 +116,28 @@ async function sendAwait(endpoint: Endpoint, task: Task, script: Script): Promis
   for (let value = script.next(); value !== undefined; value = script.next()) {
     stamp(message, 0, value);
     await endpoint.send(RECEIVER, message);
+  }
+}
+
+/** One call for all peers. */
+async function sendToAll(endpoint: Endpoint, task: Task, script: Script): Promise<void> {
+  const message = newMessage(task.bytes);
+  for (let value = script.next(); value !== undefined; value = script.next()) {
+    stamp(message, 0, value);
+    const { delivered } = await endpoint.broadcast(message);
+    if (delivered.length !== task.peers) throw new Error(`only ${delivered.length} peers took it`);
+  }
+}
+
+/** A call for each peer, without a promise where its queue has room. */
+async function sendToEach(endpoint: Endpoint, task: Task, script: Script): Promise<void> {
+  const message = newMessage(task.bytes);
+  const peers = peersOf(task);
+  for (let value = script.next(); value !== undefined; value = script.next()) {
+    stamp(message, 0, value);
+    for (const peer of peers) {
+      if (!endpoint.trySend(peer, message)) await endpoint.send(peer, message);
+    }
   }
 }
 
@@ -137,6 +200,57 @@ function pingPong(endpoint: Endpoint, task: Task, bulk: Bulk): Promise<Result> {
     watch.begin();
     ping(number);
   });
+}
+
+/** Answers every request with its own payload. */
+function answer(endpoint: Endpoint, task: Task): Promise<Result> {
+  let served = 0;
+  const effort = new Effort(0);
+  return new Promise((resolve, reject) => {
+    endpoint.handle(undefined, ({ payload }) => {
+      if (payload.length !== task.bytes) reject(new Error(`a request has ${payload.length} bytes`));
+      served++;
+      if (readStamp(payload, 0) === MARK_END) resolve({ cpuNs: effort.nsPerMessage(served) });
+      return payload;
+    });
+  });
+}
+
+async function askOneByOne(endpoint: Endpoint, task: Task): Promise<Result> {
+  const message = newMessage(task.bytes);
+  const watch = new StopWatch(task);
+  for (let number = 0, over = false; !over; number++) {
+    watch.begin();
+    await ask(endpoint, message, number);
+    over = watch.end();
+  }
+  await ask(endpoint, message, MARK_END);
+  return watch.percentiles();
+}
+
+async function askManyAtOnce(endpoint: Endpoint, task: Task): Promise<Result> {
+  const counter = new Counter(task);
+  let number = 0;
+  let result: Result | undefined;
+  const keepAsking = async () => {
+    const message = newMessage(task.bytes);
+    while (result === undefined) {
+      await ask(endpoint, message, number++);
+      if (result === undefined && counter.take()) result = counter.result();
+    }
+  };
+  await Promise.all(Array.from({ length: IN_FLIGHT }, keepAsking));
+  await ask(endpoint, newMessage(task.bytes), MARK_END);
+  return result!;
+}
+
+/** A request whose answer must be itself. */
+async function ask(endpoint: Endpoint, message: Uint8Array, value: number): Promise<void> {
+  stamp(message, 0, value);
+  const answer = await endpoint.request(RECEIVER, message);
+  if (answer.length !== message.length || readStamp(answer, 0) !== value) {
+    throw new Error(`the answer to request ${value} is another one's`);
+  }
 }
 
 function pingOptions({ bulkBytes }: Task): TrySendOptions | undefined {

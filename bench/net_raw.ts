@@ -7,6 +7,9 @@
 import net from "node:net";
 import tls from "node:tls";
 import {
+  Counter,
+  Effort,
+  IN_FLIGHT,
   MARK_END,
   Meter,
   newMessage,
@@ -30,8 +33,8 @@ export function receiveRaw(task: Task, onListening: (address: string) => void): 
     const accept = (socket: net.Socket) => {
       socket.setNoDelay(true);
       socket.on("error", reject);
-      if (task.style === "round trip") echo(socket, task, resolve, reject);
-      else measure(socket, task, resolve, reject);
+      const serve = task.style === "in flight" ? answer : isRoundTrip(task) ? echo : measure;
+      serve(socket, task, resolve, reject);
     };
     const server = task.tls === null ? net.createServer(accept) : tls.createServer({
       ...task.tls,
@@ -50,10 +53,16 @@ export function receiveRaw(task: Task, onListening: (address: string) => void): 
 /** Connects, sends what the task says, and resolves when it is written. */
 export async function sendRaw(task: Task, address: string): Promise<Result> {
   const socket = await connect(task, Number(address.split(":")[1]));
-  if (task.style === "round trip") return await pingPong(socket, task);
+  if (task.style === "in flight") return await ask(socket, task);
+  if (isRoundTrip(task)) return await pingPong(socket, task);
   const script = new Script(task);
   await sendBatches(socket, task, script);
   return { cpuNs: script.cpuNs() };
+}
+
+/** A request is a message to and fro. */
+function isRoundTrip({ style }: Task): boolean {
+  return style === "round trip" || style === "request";
 }
 
 function connect(task: Task, port: number): Promise<net.Socket> {
@@ -124,6 +133,83 @@ function pingPong(socket: net.Socket, task: Task): Promise<Result> {
     watch.begin();
     send(number);
   });
+}
+
+/** Answers all requests of a chunk with one write. */
+function answer(
+  socket: net.Socket,
+  task: Task,
+  resolve: (result: Result) => void,
+  reject: (error: unknown) => void,
+): void {
+  const frames = new Frames(task.bytes);
+  const effort = new Effort(0);
+  let next = 0;
+  const parser = new Parser((length, value) => {
+    if (value === MARK_END) return resolve({ cpuNs: effort.nsPerMessage(next) });
+    if (length !== task.bytes || value !== next) throw new Error(`request ${value} came`);
+    frames.add(next++);
+  });
+  const parse = guarded(parser, reject);
+  socket.on("data", (chunk: Uint8Array) => {
+    parse(chunk);
+    frames.writeTo(socket);
+  });
+}
+
+/** Has so many requests on their way at any time; those of a turn leave in one write. */
+function ask(socket: net.Socket, task: Task): Promise<Result> {
+  const frames = new Frames(task.bytes);
+  const counter = new Counter(task);
+  let asked = 0;
+  let answered = 0;
+  let over = false;
+  return new Promise((resolve, reject) => {
+    const parser = new Parser((length, value) => {
+      if (length !== task.bytes || value !== answered++) throw new Error(`answer ${value} came`);
+      if (over) return;
+      over = counter.take();
+      frames.add(over ? MARK_END : asked++);
+      if (over) resolve(counter.result());
+    });
+    const parse = guarded(parser, reject);
+    socket.on("data", (chunk: Uint8Array) => {
+      parse(chunk);
+      frames.writeTo(socket);
+    });
+    while (asked < IN_FLIGHT) frames.add(asked++);
+    frames.writeTo(socket);
+  });
+}
+
+/** Frames that leave with one write. */
+class Frames {
+  readonly #frameBytes: number;
+  /** As many frames as can be needed, all but their numbers. */
+  readonly #blank: Uint8Array;
+  readonly #values: number[] = [];
+
+  constructor(bytes: number) {
+    const frame = newFrame(bytes);
+    this.#frameBytes = frame.length;
+    this.#blank = new Uint8Array(frame.length * IN_FLIGHT);
+    for (let at = 0; at < this.#blank.length; at += frame.length) this.#blank.set(frame, at);
+  }
+
+  add(value: number): void {
+    this.#values.push(value);
+  }
+
+  writeTo(socket: net.Socket): void {
+    const values = this.#values;
+    if (values.length === 0) return;
+    const batch = this.#blank.slice(0, values.length * this.#frameBytes);
+    for (let index = 0; index < values.length; index++) {
+      stamp(batch, index * this.#frameBytes + LENGTH_BYTES, values[index]!);
+    }
+    values.length = 0;
+    socket.write(batch);
+  }
 }
 
 async function sendBatches(socket: net.Socket, task: Task, script: Script): Promise<void> {

@@ -3,35 +3,31 @@
 import { spawnSync } from "node:child_process";
 import os from "node:os";
 import { type RuntimeName, runtimePath } from "../tools/runtimes.ts";
-import type { Style } from "./net_case.ts";
+import { isMet, median, ratioOf, type Row, type Target } from "./net_cases.ts";
 import type { PairResult } from "./net_pair.ts";
 
-/** All measurements of one row. */
-export interface Row {
-  readonly runtime: RuntimeName;
-  readonly name: string;
-  readonly style: Style;
-  readonly bytes: number;
-  readonly raw: PairResult[];
-  readonly hawser: PairResult[];
-  readonly errors: string[];
+export { median, type Row } from "./net_cases.ts";
+
+const WIDTHS = [48, 27, 27, 9, 17, 17, 17, 11] as const;
+const MIB = 1024 * 1024;
+
+/** Says what the figures were taken with, one line each. */
+export function machineOf(command: string, runtimes: readonly RuntimeName[]): string[] {
+  const cpus = os.cpus();
+  return [
+    command,
+    `${new Date().toISOString()}, ${os.platform()} ${os.release()} ${os.arch()}`,
+    `${cpus.length} cores of ${cpus[0]?.model.trim() ?? "an unknown CPU"}`,
+    runtimes.map((name) => `${name} ${versionOf(name)}`).join(", "),
+  ];
 }
 
-const WIDTHS = [40, 27, 27, 7, 17, 17, 11] as const;
-const MIB = 1024 * 1024;
-/** Below this size a rate in messages says more than one in bytes. */
-const SMALL_BYTES = 1024;
-
-/** Says what the figures were taken with. */
+/** Prints what the figures were taken with and how to read them. */
 export function showMachine(
   command: string,
   options: { runtimes: readonly RuntimeName[]; seconds: number; repeat: number },
 ): void {
-  const cpus = os.cpus();
-  console.log(`${command}`);
-  console.log(`${new Date().toISOString()}, ${os.platform()} ${os.release()} ${os.arch()}`);
-  console.log(`${cpus.length} cores of ${cpus[0]?.model.trim() ?? "an unknown CPU"}`);
-  console.log(options.runtimes.map((name) => `${name} ${versionOf(name)}`).join(", "));
+  for (const line of machineOf(command, options.runtimes)) console.log(line);
   console.log(
     `medians (least - most) of ${options.repeat} x ${options.seconds} s; ` +
       "round trips: median of the medians, p99 behind",
@@ -43,25 +39,31 @@ export function showMachine(
 }
 
 /** The line above a runtime's rows. */
-export function showTitles(runtime: RuntimeName): void {
+export function showTitles(runtime: string): void {
+  const titles = [
+    "raw socket",
+    "Hawser",
+    "ratio",
+    "target",
+    "raw CPU",
+    "Hawser CPU",
+    "peak MiB",
+  ];
   console.log();
-  console.log(
-    line([runtime, "raw socket", "Hawser", "ratio", "raw CPU", "Hawser CPU", "peak MiB"]),
-  );
+  console.log(line([runtime, ...titles]));
   console.log(line(WIDTHS.map((width) => "-".repeat(width - 1))));
 }
 
-/** One row; a ratio below 1 is what Hawser costs, also for round trips. */
+/** One row; the ratio of a rate is good when large, that of a time ("x") when small. */
 export function showRow(row: Row): void {
   if (row.raw.length > 0 && row.hawser.length > 0) {
-    const raw = median(row.raw.map(({ value }) => value));
-    const hawser = median(row.hawser.map(({ value }) => value));
-    const ratio = row.style === "round trip" ? raw / hawser : hawser / raw;
+    const isTime = row.unit === "latency" || row.unit === "cost";
     console.log(line([
       row.name,
       showValues(row, row.raw),
       showValues(row, row.hawser),
-      ratio.toFixed(2),
+      `${ratioText(row)}${isTime ? " x" : ""}`,
+      showTarget(row),
       showCpu(row.raw),
       showCpu(row.hawser),
       showPeaks(row.hawser),
@@ -70,14 +72,50 @@ export function showRow(row: Row): void {
   for (const error of new Set(row.errors)) console.log(line([row.name, `failed: ${error}`]));
 }
 
-function showValues({ style, bytes }: Row, results: readonly PairResult[]): string {
-  const values = results.map(({ value }) => value);
-  if (style === "round trip") {
-    const p99 = median(results.map((result) => result.p99 ?? NaN));
-    return `${showRange(values, 1, 0, "us")}, ${p99.toFixed(0)}`;
+/** How many targets were met, and which were not. */
+export function showVerdict(rows: readonly Row[]): void {
+  const judged = rows.filter((row) => isMet(row) !== undefined);
+  if (judged.length === 0) return;
+  const missed = judged.filter((row) => isMet(row) === false);
+  console.log();
+  console.log(`${judged.length - missed.length} of ${judged.length} targets met`);
+  for (const row of missed) {
+    const { runtime, name, target } = row;
+    console.log(`not met: ${runtime}, ${name}: ${ratioText(row)}, ${targetText(target!)}`);
   }
-  if (bytes < SMALL_BYTES) return showRange(values, 1e6, 2, "M/s");
-  return showRange(values.map((value) => value * bytes), 1e9, 2, "GB/s");
+}
+
+function ratioText(row: Row): string {
+  const ratio = ratioOf(row);
+  return ratio.toFixed(ratio < 0.1 ? 3 : 2);
+}
+
+function showTarget(row: Row): string {
+  const met = isMet(row);
+  if (met === undefined) return "";
+  return `${targetText(row.target!)} ${met ? "met" : "not met"}`;
+}
+
+function targetText({ least, most }: Target): string {
+  return least !== undefined ? `>= ${least}` : `<= ${most}`;
+}
+
+function showValues({ unit, bytes }: Row, results: readonly PairResult[]): string {
+  const values = results.map(({ value }) => value);
+  switch (unit) {
+    case "latency": {
+      const p99 = median(results.map((result) => result.p99 ?? NaN));
+      return `${showRange(values, 1, 0, "us")}, ${p99.toFixed(0)}`;
+    }
+    case "cost":
+      return showRange(values, 1, 1, "us");
+    case "messages": {
+      const few = Math.max(...values) < 1e6;
+      return few ? showRange(values, 1e3, 0, "k/s") : showRange(values, 1e6, 2, "M/s");
+    }
+    case "bytes":
+      return showRange(values.map((value) => value * bytes), 1e9, 2, "GB/s");
+  }
 }
 
 function showRange(values: readonly number[], unit: number, digits: number, name: string): string {
@@ -101,19 +139,13 @@ function showPeaks(results: readonly PairResult[]): string {
   return `${sender} / ${receiver}`;
 }
 
-/** The middle one, or the mean of the two in the middle. */
-export function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
-}
-
 /** Cells side by side. */
 export function line(cells: readonly string[], widths: readonly number[] = WIDTHS): string {
   return cells.map((cell, index) => `${cell} `.padEnd(widths[index]!)).join("").trimEnd();
 }
 
-function versionOf(name: RuntimeName): string {
+/** The version that a runtime says it has. */
+export function versionOf(name: RuntimeName): string {
   const { stdout } = spawnSync(runtimePath(name), ["--version"], { encoding: "utf8" });
   return /\d+\.\d+\.\d+/.exec(stdout)?.[0] ?? "of unknown version";
 }
