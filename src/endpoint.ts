@@ -339,20 +339,30 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
    *   `ConnectionClosed` (a `RequestLostError`, which says whether it may have run), `PeerNotFound`,
    *   `MessageTooLarge`, `Backpressure`, `Shutdown`
    */
-  async request(nodeId: string, payload: T, options: RequestOptions = {}): Promise<T> {
+  request(nodeId: string, payload: T, options: RequestOptions = {}): Promise<T> {
+    try {
+      const answer = this.#request(nodeId, payload, options);
+      // A promise less for who sends bytes.
+      return this.#codec as unknown === bytesCodec
+        ? answer as Promise<unknown> as Promise<T>
+        : answer.then((bytes) => this.#codec.decode(bytes));
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  #request(nodeId: string, payload: T, options: RequestOptions): Promise<Uint8Array> {
     options.signal?.throwIfAborted();
     checkKeys("request", options);
     const datagram = this.#reachByDatagram(nodeId, "ask");
     if (datagram !== undefined && this.#manager!.get(nodeId) === undefined) {
       if (datagram.failure !== undefined) throw datagram.failure;
-      const answer = await datagram.request(this.#encode(payload, nodeId), options);
-      return this.#codec.decode(answer);
+      return datagram.request(this.#encode(payload, nodeId), options);
     }
     const peer = this.#reach(nodeId, "ask");
     if (peer.failure !== undefined) throw peer.failure;
     this.#checkVersion3(peer, "ask");
-    const answer = await peer.exchange.request(this.#encode(payload, nodeId), options);
-    return this.#codec.decode(answer);
+    return peer.exchange.request(this.#encode(payload, nodeId), options);
   }
 
   /**
@@ -368,10 +378,10 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
       throw new TypeError("Cannot handle requests: the handler is not a function");
     }
     if (options !== undefined) checkKeys("handle", options);
+    if (this.#codec as unknown === bytesCodec) {
+      return this.#handlers.handle(topic, handler as unknown as RequestHandler, options);
+    }
     return this.#handlers.handle(topic, async (request) => {
-      if (this.#codec as unknown === bytesCodec) {
-        return await (handler as unknown as RequestHandler)(request);
-      }
       const payload = this.#codec.decode(request.payload);
       const decoded = Object.create(request, { payload: { value: payload, enumerable: true } });
       return this.#codec.encode(await handler(decoded));

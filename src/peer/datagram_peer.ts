@@ -350,7 +350,7 @@ export class DatagramPeer {
         nodeId: this.nodeId,
         maxMessageSize: this.#limit(REQUEST_OVERHEAD, topic),
         requestTimeoutMs: this.#host.options.requestTimeoutMs,
-        now: () => this.#now(),
+        now: this.#now(),
         calls: {
           start: (lane, topic, bytes, deadline, handle) => {
             this.#checkLength(this.#overhead() + REQUEST_OVERHEAD + bytes.length);

@@ -122,17 +122,27 @@ export class Exchange implements SessionPort {
 
   /** Makes a request. */
   request(payload: Uint8Array, options: RequestOptions): Promise<Uint8Array> {
-    return request(
-      {
-        nodeId: this.#nodeId,
-        calls: this.#calls,
-        maxMessageSize: this.#maxMessageSize,
-        requestTimeoutMs: this.#host.requestTimeoutMs,
-        now: () => this.#link.now(),
-      },
-      payload,
-      options,
-    );
+    return request(this, payload, options);
+  }
+
+  /** @ignore */
+  get nodeId(): string {
+    return this.#nodeId;
+  }
+
+  /** @ignore */
+  get calls(): Calls {
+    return this.#calls;
+  }
+
+  /** @ignore */
+  get maxMessageSize(): number {
+    return this.#maxMessageSize;
+  }
+
+  /** @ignore */
+  get requestTimeoutMs(): number {
+    return this.#host.requestTimeoutMs;
   }
 
   /** Opens a stream. */
@@ -247,8 +257,10 @@ export class Exchange implements SessionPort {
   /** @ignore */
   enqueue(message: OutMessage): void {
     const session = this.#link.session();
+    const now = this.#link.now();
+    if (session?.sendMessage(message, now)) return;
     this.#backlog.push(message);
-    session?.pump(this.#link.now());
+    session?.pump(now);
   }
 
   /** @ignore */

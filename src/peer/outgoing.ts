@@ -36,8 +36,8 @@ const LANES = [CONTROL, NORMAL, BULK] as const;
 /** Length and flags of a version 2 message. */
 const V2_OVERHEAD_BYTES = 5;
 const NO_ACKS = "it offers no acknowledgements";
-/** What was written waits for the peer alone: it counts this share of a message that waits here. */
-const WRITTEN_SHARE = 1 / 16;
+/** What was written waits for the peer alone: so many count as one that waits here. */
+const WRITTEN_AS_ONE = 16;
 /** Who waits for room is let in when no more than this share of it is taken, … */
 const RELIEVED_SHARE = 3 / 4;
 /** … where there is room for many: at least so many messages, … */
@@ -114,7 +114,7 @@ export class Outgoing {
     this.#host = host;
     this.#limits = limits;
     this.#bucket = limits.bucket;
-    this.#asksEarly = limits.maxPendingMessages / WRITTEN_SHARE < 2 * ACK_FRAMES ||
+    this.#asksEarly = limits.maxPendingMessages * WRITTEN_AS_ONE < 2 * ACK_FRAMES ||
       limits.maxPendingBytes < 2 * ACK_BYTES;
   }
 
@@ -244,7 +244,7 @@ export class Outgoing {
     if (session === undefined) return true;
     const { maxPendingMessages, maxPendingBytes } = this.#limits;
     if (maxPendingMessages < MANY_MESSAGES || maxPendingBytes < MANY_BYTES) return true;
-    const messages = this.backlog.messages + WRITTEN_SHARE * session.unackedMessages;
+    const messages = this.backlog.messages + written(session.unackedMessages);
     const bytes = this.backlog.bytes + session.unackedBytes;
     return messages <= RELIEVED_SHARE * maxPendingMessages &&
       bytes <= RELIEVED_SHARE * maxPendingBytes;
@@ -393,7 +393,7 @@ export class Outgoing {
     const { backlog } = this;
     if (lane === BULK) {
       const unacked = session?.unackedOf(BULK);
-      const messages = backlog.count(BULK) + WRITTEN_SHARE * (unacked?.messages ?? 0);
+      const messages = backlog.count(BULK) + written(unacked?.messages ?? 0);
       const bytes = backlog.bytesOf(BULK) + (unacked?.bytes ?? 0);
       const full = messages >= Math.ceil(maxPendingMessages * BULK_SHARE) ||
         bytes > 0 && bytes + length > maxPendingBytes * BULK_SHARE;
@@ -402,7 +402,7 @@ export class Outgoing {
     const share = lane === CONTROL ? 1 + CONTROL_EXTRA : 1;
     const sender = session === undefined ? this.#host.sender() : undefined;
     const messages = session !== undefined
-      ? WRITTEN_SHARE * session.unackedMessages
+      ? written(session.unackedMessages)
       : sender?.pendingMessages ?? 0;
     const bytes = session !== undefined ? session.unackedBytes : sender?.pendingBytes ?? 0;
     const fits = backlog.messages + messages < Math.ceil(maxPendingMessages * share) &&
@@ -459,7 +459,7 @@ export class Outgoing {
 
   #halfFull(session: Session): boolean {
     const { maxPendingMessages, maxPendingBytes } = this.#limits;
-    return 2 * WRITTEN_SHARE * session.unackedMessages >= maxPendingMessages ||
+    return 2 * session.unackedMessages >= maxPendingMessages * WRITTEN_AS_ONE ||
       2 * session.unackedBytes >= maxPendingBytes;
   }
 
@@ -560,6 +560,11 @@ export class Outgoing {
     const text = `Cannot send to ${nodeId}: the rate limit is reached, retry in ${retryAfterMs} ms`;
     return new RateLimitedError(text, retryAfterMs, { peer: nodeId });
   }
+}
+
+/** What messages that were written count. */
+function written(messages: number): number {
+  return Math.floor(messages / WRITTEN_AS_ONE);
 }
 
 function toMessage(payload: Uint8Array, plan: SendPlan): OutMessage {

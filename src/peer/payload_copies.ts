@@ -58,7 +58,8 @@ export class PayloadCopies {
   /** Nobody looks at a copy any more. Said once at most; never of what the application may hold. */
   release({ buffer, length }: Uint8Array): void {
     if (length === 0) return;
-    const slab = this.#slabs.get(buffer);
+    // What was a slab once may have been given to a long payload since.
+    const slab = length > MAX_SHARED_BYTES ? undefined : this.#slabs.get(buffer);
     if (slab === undefined) {
       if (sizeFor(buffer.byteLength) === buffer.byteLength) this.#give(buffer);
       return;

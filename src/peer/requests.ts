@@ -46,7 +46,7 @@ export interface RequestHost {
   readonly maxMessageSize: number;
   readonly requestTimeoutMs: number;
   /** The monotonic clock, milliseconds. */
-  now(): number;
+  readonly now: number;
 }
 
 /**
@@ -69,8 +69,8 @@ export function request(
     const handle = new Waiting(host.calls, signal, resolve, reject);
     // Not slice(): that of a Buffer is a view.
     const copy = new Uint8Array(payload);
-    handle.call = host.calls.start(lane, topic, copy, host.now() + timeoutMs, handle);
-    handle.listen();
+    handle.call = host.calls.start(lane, topic, copy, host.now + timeoutMs, handle);
+    if (signal !== undefined) handle.listen(signal);
   });
 }
 
@@ -82,6 +82,7 @@ class Waiting implements CallHandle {
   readonly #resolve: (payload: Uint8Array) => void;
   readonly #reject: (reason: unknown) => void;
   #settled = false;
+  #onAbort: (() => void) | undefined;
 
   constructor(
     calls: CallMaker,
@@ -95,8 +96,14 @@ class Waiting implements CallHandle {
     this.#reject = reject;
   }
 
-  listen(): void {
-    if (!this.#settled) this.#signal?.addEventListener("abort", this.#onAbort);
+  listen(signal: AbortSignal): void {
+    if (this.#settled) return;
+    this.#onAbort = () => {
+      this.#leave();
+      if (this.call !== undefined) this.#calls.cancel(this.call);
+      this.#reject(signal.reason);
+    };
+    signal.addEventListener("abort", this.#onAbort);
   }
 
   onResponse(payload: Uint8Array): void {
@@ -109,15 +116,9 @@ class Waiting implements CallHandle {
     this.#reject(error);
   }
 
-  readonly #onAbort = (): void => {
-    this.#leave();
-    if (this.call !== undefined) this.#calls.cancel(this.call);
-    this.#reject(this.#signal?.reason);
-  };
-
   #leave(): void {
     this.#settled = true;
-    this.#signal?.removeEventListener("abort", this.#onAbort);
+    if (this.#onAbort !== undefined) this.#signal?.removeEventListener("abort", this.#onAbort);
   }
 }
 

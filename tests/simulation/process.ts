@@ -169,7 +169,7 @@ export class Process {
     const { pendingMessages, unackedMessages, pendingBytes } = this.endpoint.peer(nodeName(to))!;
     if (this.#world.plan.version < 3) return;
     // What was written counts a sixteenth. The control lane may go beyond the limits by an eighth.
-    const waiting = pendingMessages - 15 / 16 * unackedMessages;
+    const waiting = pendingMessages - unackedMessages + Math.floor(unackedMessages / 16);
     const [messages, bytes] = [maxPendingMessages!, maxPendingBytes!].map((limit) =>
       Math.ceil(limit * 9 / 8)
     );

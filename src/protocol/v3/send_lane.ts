@@ -72,6 +72,12 @@ export interface Run {
   next: Run | undefined;
 }
 
+/** What a message of one frame says beside its payload. */
+export type SmallMessage = Pick<
+  OutMessage,
+  "kind" | "topic" | "prefix" | "atMostOnce" | "tracker"
+>;
+
 /** A message that was written and will not be acknowledged any more. */
 export interface EndedMessage {
   readonly kind: number;
@@ -151,7 +157,7 @@ export class SendLane {
   /** Writes a message of one frame. */
   writeSmall(
     channel: LaneChannel,
-    message: Pick<OutMessage, "kind" | "topic" | "prefix" | "atMostOnce" | "tracker">,
+    message: SmallMessage,
     payload: Uint8Array,
     now: number,
   ): void {

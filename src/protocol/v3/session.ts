@@ -19,6 +19,7 @@ import {
   type EndedMessage,
   type LaneChannel,
   SendLane,
+  type SmallMessage,
   type Unacked,
 } from "./send_lane.ts";
 import { encodeTopic } from "./topic.ts";
@@ -121,16 +122,7 @@ export interface SessionSink {
 /** A message that ended with the session, and what is known of it. */
 export type Ended = EndedMessage;
 
-/** The parts of a plain message that `sendData` gives. */
-interface Plain {
-  readonly kind: typeof KIND.data;
-  readonly topic: Uint8Array | undefined;
-  readonly prefix: undefined;
-  readonly atMostOnce: boolean;
-  readonly tracker: Tracker | undefined;
-}
-
-const PLAIN: Plain = {
+const PLAIN: SmallMessage = {
   kind: KIND.data,
   topic: undefined,
   prefix: undefined,
@@ -320,30 +312,56 @@ export class Session implements ChannelSession {
     tracker: Tracker | undefined,
     now: number,
   ): boolean {
-    const out = this.#out[lane];
-    const channel = out.channel as Channel | undefined;
-    if (
-      channel === undefined || payload.length > FRAGMENT_BYTES || !channel.link.writable ||
-      !channel.open || out.resending || out.midMessage || lane === BULK && this.#bulkMoves ||
-      this.config.backlog.has(lane) && this.config.backlog.peek(lane) !== undefined ||
-      !this.#allows(out, channel, chargeOf(payload.length)) || !this.#paced(lane)
-    ) return false;
-    // Signing takes a way of its own: what is signed may need fragments.
-    if (this.config.seal !== undefined) return false;
-    this.now = now;
-    if (channel.outbox.overflows(payload.length)) channel.link.flush();
+    const channel = this.#free(lane, payload.length);
+    if (channel === undefined) return false;
     const message = topic === undefined && !atMostOnce && tracker === undefined
       ? PLAIN
       : { kind: KIND.data, topic, prefix: undefined, atMostOnce, tracker };
+    this.#writeFree(channel, lane, message, payload, now);
+    this.#sink.onSent(payload.length);
+    return true;
+  }
+
+  /** The same with a request or an answer. */
+  sendMessage(message: OutMessage, now: number): boolean {
+    const { lane, payload } = message;
+    // What tells of an error may have to be made shorter.
+    const channel = payload.length > this.maxPayload ? undefined : this.#free(lane, payload.length);
+    if (channel === undefined) return false;
+    this.#writeFree(channel, lane, message, payload, now);
+    return true;
+  }
+
+  /** The connection of a lane in which nothing waits, and that takes so many bytes now. */
+  #free(lane: Lane, bytes: number): Channel | undefined {
+    const out = this.#out[lane];
+    const channel = out.channel as Channel | undefined;
+    if (
+      channel === undefined || bytes > FRAGMENT_BYTES || !channel.link.writable ||
+      !channel.open || out.resending || out.midMessage || lane === BULK && this.#bulkMoves ||
+      this.config.backlog.has(lane) && this.config.backlog.peek(lane) !== undefined ||
+      !this.#allows(out, channel, chargeOf(bytes)) || !this.#paced(lane)
+    ) return undefined;
+    // Signing takes a way of its own: what is signed may need fragments.
+    return this.config.seal === undefined ? channel : undefined;
+  }
+
+  #writeFree(
+    channel: Channel,
+    lane: Lane,
+    message: SmallMessage,
+    payload: Uint8Array,
+    now: number,
+  ): void {
+    this.now = now;
+    if (channel.outbox.overflows(payload.length)) channel.link.flush();
     if (lane === NORMAL) this.#normalBytes += chargeOf(payload.length);
     else if (lane === CONTROL) channel.budget.noteUrgent(now);
     const before = channel.outbox.bytes;
-    out.writeSmall(channel, message, payload, now);
+    this.#out[lane].writeSmall(channel, message, payload, now);
     this.config.pace?.spend(lane, channel.outbox.bytes - before);
-    this.#sink.onSent(payload.length);
     if (channel.outbox.bytes >= BATCH_BYTES) channel.link.flush();
     else channel.link.flushSoon();
-    return true;
   }
 
   /** Asks the peer to acknowledge now what it has; `again`: and once more where it is asked already. */
