@@ -441,6 +441,13 @@ export class Outgoing {
     if (atMostOnce && tracker === undefined && this.#paced(lane)) {
       if (this.#host.sendDatagram(payload, plan)) return;
     }
+    if (
+      this.backlog.peek(lane) !== undefined && tracker === undefined && !this.#asksEarly &&
+      !atMostOnce
+    ) {
+      // Where others wait in its lane, whatever lets them go on pumps.
+      return this.backlog.push(toMessage(this.copies.copy(payload), plan));
+    }
     // What is gathered into one batch counts as sent at one time.
     const now = session.gathers(lane) ? session.now : this.#host.now();
     if (!session.sendData(lane, topic, payload, atMostOnce, tracker, now)) {
@@ -448,8 +455,7 @@ export class Outgoing {
         this.#host.traffic.messagesLost++;
         return tracker?.onEnded?.("unsent");
       }
-      // Where others wait in its lane, whatever lets them go on pumps.
-      const stuck = this.backlog.has(lane);
+      const stuck = this.backlog.peek(lane) !== undefined;
       this.backlog.push(toMessage(this.copies.copy(payload), plan));
       if (!stuck) session.pump(now);
     }

@@ -17,7 +17,7 @@ const BUSY_BYTES = 16_384;
 /** That size: a full batch of the driver, and a little more. */
 const BUSY_BUFFER_BYTES = 135_168;
 /** Buffers remembered for the next batches: what a busy connection has in flight at least. */
-const MAX_SPARE_BUFFERS = 16;
+const MAX_SPARE_BUFFERS = 64;
 const NO_BYTES: Uint8Array = new Uint8Array(0);
 
 /** Gathers frames of every version until they are taken as one chunk. */

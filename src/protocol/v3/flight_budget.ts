@@ -10,6 +10,8 @@ import { URGENT_ACK_BYTES } from "./types.ts";
 
 /** Never less than this: what two busy processes need to work at the same time. */
 const MIN_BYTES = 1_048_576;
+/** Nor less than it delivers in this time: a process that is not woken at once has work all the same. */
+const BUSY_MS = 4;
 /** The control lane counts as in use for so long after a message. */
 const URGENT_MS = 100;
 /** Twice the product of rate and delay: room for the rate to grow. */
@@ -41,14 +43,24 @@ export class FlightBudget {
    */
   allows(inFlight: number, more: number, now: number): boolean {
     if (!this.urgent(now)) {
-      return inFlight === 0 || inFlight + more <= Math.max(MIN_BYTES, GAIN * this.#product);
+      return inFlight === 0 || inFlight + more <= this.#most;
     }
     return inFlight <= URGENT_ACK_BYTES || inFlight + more <= URGENT_GAIN * this.#product;
+  }
+
+  /** So many bytes more may be in flight; 0 while the control lane is in use. */
+  room(inFlight: number, now: number): number {
+    if (this.urgent(now)) return 0;
+    return Math.max(0, this.#most - inFlight);
   }
 
   /** What it was seen to deliver lately, bytes per millisecond; 0 while nothing is known. */
   get rate(): number {
     return this.#bestRate;
+  }
+
+  get #most(): number {
+    return Math.max(MIN_BYTES, GAIN * this.#product, BUSY_MS * this.#bestRate);
   }
 
   /** Whether the control lane is in use. */

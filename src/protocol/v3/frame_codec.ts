@@ -268,6 +268,16 @@ export class FrameCodec {
     this.#finish(outbox, start, bytes);
   }
 
+  /** The same for a whole message of kind data without a topic. */
+  encodePlain(outbox: Outbox, lane: Lane, id: number, payload: Uint8Array): void {
+    this.written++;
+    const { length } = payload;
+    const flags = this.#flags | lane << LANE_SHIFT;
+    const start = outbox.beginV3(flags, highWord(id), id >>> 0, length + this.#tailBytes);
+    outbox.buffer.set(payload, start);
+    this.#finish(outbox, start, length);
+  }
+
   /** Adds a sequenced frame that was decoded, perhaps by another codec, with its payload as it is. */
   encodeFrame(outbox: Outbox, frame: Frame): void {
     this.written++;

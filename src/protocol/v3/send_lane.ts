@@ -198,6 +198,25 @@ export class SendLane {
     }
   }
 
+  /**
+   * Adds a plain message to the batch under way, where the last frame in it is of this lane. False:
+   * it is not, or the message is better put into the next batch.
+   */
+  append(channel: LaneChannel, payload: Uint8Array, charge: number): boolean {
+    const { outbox, openRun: run } = channel;
+    if (
+      run === undefined || run.lane !== this || run.end !== outbox.bytes || run.dropped ||
+      outbox.overflows(payload.length)
+    ) return false;
+    const id = this.#nextId++;
+    channel.codec.encodePlain(outbox, this.lane, id, payload);
+    run.lastId = id;
+    run.end = outbox.bytes;
+    this.#sentTo = id;
+    this.#charge(run, charge, 1, payload.length);
+    return true;
+  }
+
   /** Writes the first fragment of a message of several; `writeNext` writes the others. */
   begin(channel: LaneChannel, message: OutMessage, fragmentBytes: number, now: number): void {
     const run = this.#newRun(channel, this.#nextId, message, false, now, fragmentBytes);

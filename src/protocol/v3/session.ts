@@ -156,6 +156,11 @@ export class Session implements ChannelSession {
   #ackBytes = 0;
   #ackDeadline: number | undefined;
   #normalBytes = 0;
+  /**
+   * What may be added to the batch under way in lane normal without another look at all that could
+   * forbid it. Whatever might forbid it sets it to 0.
+   */
+  #credit = 0;
   #normalTaken = 0;
   #streamTurn = false;
   #nextPlace = 0;
@@ -312,14 +317,41 @@ export class Session implements ChannelSession {
     tracker: Tracker | undefined,
     now: number,
   ): boolean {
+    const plain = topic === undefined && !atMostOnce && tracker === undefined;
+    if (plain && lane === NORMAL && this.#addToBatch(payload)) return true;
     const channel = this.#free(lane, payload.length);
     if (channel === undefined) return false;
-    const message = topic === undefined && !atMostOnce && tracker === undefined
+    const message = plain
       ? PLAIN
       : { kind: KIND.data, topic, prefix: undefined, atMostOnce, tracker };
     this.#writeFree(channel, lane, message, payload, now);
     this.#sink.onSent(payload.length);
+    if (plain && lane === NORMAL) this.#grantCredit(channel, now);
     return true;
+  }
+
+  /** A plain message goes behind others of lane normal, in a batch that is about to be written. */
+  #addToBatch(payload: Uint8Array): boolean {
+    const charge = chargeOf(payload.length);
+    if (charge > this.#credit) return false;
+    const out = this.#out[NORMAL];
+    const channel = out.channel as Channel;
+    if (!out.append(channel, payload, charge)) return false;
+    this.#credit -= charge;
+    this.#normalBytes += charge;
+    this.#sink.onSent(payload.length);
+    if (channel.outbox.bytes >= BATCH_BYTES) {
+      this.#credit = 0;
+      channel.link.flush();
+    }
+    return true;
+  }
+
+  #grantCredit(channel: Channel, now: number): void {
+    // With limits of what is written, or bulk that wants its turn, every message is looked at.
+    if (this.config.pace !== undefined || !this.config.resume || this.#bulkWaits) return;
+    const window = this.config.peerWindow * WINDOW_SHARES[NORMAL] - this.#unacked.charge;
+    this.#credit = Math.min(window, channel.budget.room(this.#flight(channel), now));
   }
 
   /** The same with a request or an answer. */
@@ -334,6 +366,7 @@ export class Session implements ChannelSession {
 
   /** The connection of a lane in which nothing waits, and that takes so many bytes now. */
   #free(lane: Lane, bytes: number): Channel | undefined {
+    this.#credit = 0;
     const out = this.#out[lane];
     const channel = out.channel as Channel | undefined;
     if (
@@ -373,6 +406,7 @@ export class Session implements ChannelSession {
 
   /** Writes what waits, as far as the connections and the peer take it. */
   pump(now: number): void {
+    this.#credit = 0;
     if (this.#ended) return;
     if (this.#pumping) {
       this.#pumpAgain = true;
@@ -397,7 +431,10 @@ export class Session implements ChannelSession {
     this.now = now;
     const lane = this.#in[frame.lane];
     // What answers it must not wait either.
-    if (frame.lane === CONTROL) channel.budget.noteUrgent(now);
+    if (frame.lane === CONTROL) {
+      channel.budget.noteUrgent(now);
+      this.#credit = 0;
+    }
     if (frame.kind === KIND.request || frame.kind === KIND.streamOpen) {
       this.#sink.checkLoad(frame.kind);
     }
@@ -669,9 +706,7 @@ export class Session implements ChannelSession {
     const [, normal, bulk] = this.#out;
     const at = bulk.channel as Channel | undefined;
     if (this.#normalBytes < NORMAL_SHARE_BYTES || at === undefined) return false;
-    const nothing = !bulk.resending && !bulk.midMessage && !this.config.backlog.has(BULK) &&
-      !this.streams.ready(BULK);
-    if (nothing) return false;
+    if (!this.#bulkWaits) return false;
     const charge = bulk.resending ? FRAGMENT_BYTES : this.#nextCharge(bulk, at);
     if (charge === 0) return false;
     if (at === channel && !this.#flies(bulk, channel, charge)) return true;
@@ -680,14 +715,26 @@ export class Session implements ChannelSession {
       !this.#inWindow(BULK, charge + wanted);
   }
 
+  /** Whether bulk has anything to write. */
+  get #bulkWaits(): boolean {
+    const bulk = this.#out[BULK];
+    return bulk.resending || bulk.midMessage || this.config.backlog.has(BULK) ||
+      this.streams.ready(BULK);
+  }
+
   /** What is urgent never waits for the connection's budget. */
   #flies(out: SendLane, channel: Channel, charge: number): boolean {
     if (out.lane === CONTROL || !this.config.resume) return true;
-    let flight = 0;
-    for (const lane of this.#out) if (lane.channel === channel) flight += lane.flight;
-    if (channel.budget.allows(flight, charge, this.now)) return true;
+    if (channel.budget.allows(this.#flight(channel), charge, this.now)) return true;
     this.#sink.onBusy();
     return false;
+  }
+
+  /** What is in flight on a connection. */
+  #flight(channel: Channel): number {
+    let flight = 0;
+    for (const lane of this.#out) if (lane.channel === channel) flight += lane.flight;
+    return flight;
   }
 
   #write(out: SendLane, channel: Channel, now: number): void {
