@@ -1,5 +1,5 @@
 /**
- * What counts as one sender of datagrams.
+ * The senders of datagrams, by what they are told apart and counted together.
  *
  * @module
  */
@@ -16,6 +16,11 @@ export function hostOf(address: string): string {
 /** The scheme of an address. */
 export function schemeOf(address: string): string {
   return address.slice(0, address.indexOf(":"));
+}
+
+/** A tag as the key of a map. */
+export function keyOf(tag: Uint8Array): string {
+  return String.fromCharCode(...tag);
 }
 
 /**

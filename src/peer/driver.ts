@@ -464,11 +464,13 @@ export class Driver implements ConnectionSink {
 
   #onDrain(): void {
     this.#turnBytes = 0;
+    const wasCongested = this.#congested;
     this.#congested = false;
     const now = this.#environment.now();
     this.#settle(now);
     this.#watchWrites(now);
-    if (this.writable) this.#owner.onWritable(this);
+    // Who was never refused waits for nothing here.
+    if (wasCongested && this.writable) this.#owner.onWritable(this);
     if (this.pendingBytes === 0) this.#owner.onFlushed(this);
   }
 

@@ -333,16 +333,22 @@ export class RequestServer implements ServedSink {
     const handled = new Handled(nodeId, served, this.#epochDeadline(served));
     this.#running.set(served, handled);
     registration.running++;
-    const settle = (answer: () => void) => {
+    const settle = () => {
       this.#running.delete(served);
       registration.running--;
-      answer();
     };
-    const failed = (error: unknown) => settle(() => this.#fail(served, error));
-    const answered = (value: unknown) => settle(() => this.#respond(served, value));
+    const failed = (error: unknown) => {
+      settle();
+      this.#fail(served, error);
+    };
+    const answered = (value: unknown) => {
+      settle();
+      this.#respond(served, value);
+    };
     try {
       const value: unknown = registration.handler(handled.request);
       if (value instanceof Uint8Array) answered(value);
+      else if (value instanceof Promise) value.then(answered, failed);
       else Promise.resolve(value).then(answered, failed);
     } catch (error) {
       failed(error);

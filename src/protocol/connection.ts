@@ -209,8 +209,8 @@ export class Connection {
         return this.#config.handshakeDeadline;
       case "open":
         return this.#channel === undefined
-          ? minimum(this.#frameDeadline(), this.#silenceDeadline(), this.#goneDeadline())
-          : minimum(this.#frameDeadline(), this.#channel.nextTimeout());
+          ? sooner(this.#frameDeadline(), sooner(this.#silenceDeadline(), this.#goneDeadline()))
+          : sooner(this.#frameDeadline(), this.#channel.nextTimeout());
     }
   }
 
@@ -410,10 +410,7 @@ export class Connection {
   }
 }
 
-function minimum(...times: (number | undefined)[]): number | undefined {
-  let least: number | undefined;
-  for (const time of times) {
-    if (time !== undefined && (least === undefined || time < least)) least = time;
-  }
-  return least;
+function sooner(a: number | undefined, b: number | undefined): number | undefined {
+  if (a === undefined) return b;
+  return b === undefined || a < b ? a : b;
 }

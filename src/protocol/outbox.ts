@@ -19,6 +19,10 @@ const BUSY_BUFFER_BYTES = 135_168;
 /** Buffers remembered for the next batches: what a busy connection has in flight at least. */
 const MAX_SPARE_BUFFERS = 64;
 const NO_BYTES: Uint8Array = new Uint8Array(0);
+/** Memory that first buffers are cut from: one of its own costs more than a request and its answer. */
+const SLAB_BYTES = 16_384;
+let slab: ArrayBuffer | undefined;
+let slabAt = 0;
 
 /** Gathers frames of every version until they are taken as one chunk. */
 export class Outbox {
@@ -119,6 +123,7 @@ export class Outbox {
   take(): Uint8Array | undefined {
     if (this.#length === 0) return undefined;
     const chunk = this.#buffer!.subarray(0, this.#length);
+    giveBack(this.#buffer!, this.#length);
     // The next batch is likely as large as this one: start there, and shrink by halves.
     const shrunk = Math.max(FIRST_BUFFER_BYTES, this.#nextBufferBytes >> 1);
     this.#nextBufferBytes = Math.min(BUSY_BUFFER_BYTES, Math.max(this.#length, shrunk));
@@ -147,7 +152,7 @@ export class Outbox {
     const old = this.#buffer;
     const wanted = Math.max(needed, old === undefined ? this.#nextBufferBytes : old.length * 2);
     const busy = wanted >= BUSY_BYTES && needed <= BUSY_BUFFER_BYTES;
-    const buffer = busy ? this.#busyBuffer() : new Uint8Array(wanted);
+    const buffer = busy ? this.#busyBuffer() : newBuffer(wanted);
     if (old !== undefined) buffer.set(old.subarray(0, this.#length));
     this.#buffer = buffer;
     return buffer;
@@ -160,6 +165,23 @@ export class Outbox {
     }
     return new Uint8Array(BUSY_BUFFER_BYTES);
   }
+}
+
+/** A small buffer is cut from memory that others are cut from, too. No byte of it is used twice. */
+function newBuffer(bytes: number): Uint8Array {
+  if (bytes > FIRST_BUFFER_BYTES) return new Uint8Array(bytes);
+  if (slab === undefined || slabAt + bytes > SLAB_BYTES) {
+    slab = new ArrayBuffer(SLAB_BYTES);
+    slabAt = 0;
+  }
+  const buffer = new Uint8Array(slab, slabAt, bytes);
+  slabAt += bytes;
+  return buffer;
+}
+
+/** The rest of a buffer of which so many bytes were filled goes to the next one. */
+function giveBack({ buffer, byteOffset, length }: Uint8Array, filled: number): void {
+  if (buffer === slab && byteOffset + length === slabAt) slabAt = byteOffset + filled;
 }
 
 function writeLength(buffer: Uint8Array, at: number, length: number): void {

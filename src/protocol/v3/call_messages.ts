@@ -47,9 +47,14 @@ export function fitFailure(payload: Uint8Array, maxBytes: number): Uint8Array {
 /** An id as it stands on the wire, with `highBits` set in its high word and room for more bytes. */
 export function encodeId(id: number, highBits: number = 0, moreBytes: number = 0): Uint8Array {
   const bytes = new Uint8Array(ID_BYTES + moreBytes);
-  writeU32(bytes, 0, Math.floor(id / WORD) | highBits);
-  writeU32(bytes, 4, id);
+  writeId(bytes, id, highBits);
   return bytes;
+}
+
+/** Writes an id as it stands on the wire. */
+export function writeId(into: Uint8Array, id: number, highBits: number = 0): void {
+  writeU32(into, 0, Math.floor(id / WORD) | highBits);
+  writeU32(into, 4, id);
 }
 
 /** Writes the low 32 bits of a number, the highest byte first. */

@@ -29,6 +29,8 @@ export const DEFAULT_MAX_CALLS = 1024;
 export const DEFAULT_MAX_CALL_BYTES = 67_108_864;
 
 const MAX_U32 = 0xffff_ffff;
+/** The prefix of the request that is written last. */
+const PREFIX = new Uint8Array(4);
 
 /** Told how a call ends: one of these, once. Not called after `cancel`. */
 export interface CallHandle {
@@ -355,11 +357,10 @@ class OpenCall implements Call, OutMessage, Tracker, Due {
 
   /** The time left, as it is when the request leaves. 0 would mean that there is no deadline. */
   prefix(now: number): Uint8Array {
-    const bytes = new Uint8Array(4);
-    if (this.deadline !== undefined) {
-      writeU32(bytes, 0, Math.min(Math.max(Math.ceil(this.deadline - now), 1), MAX_U32));
-    }
-    return bytes;
+    const { deadline } = this;
+    const left = deadline === undefined ? 0 : Math.max(Math.ceil(deadline - now), 1);
+    writeU32(PREFIX, 0, Math.min(left, MAX_U32));
+    return PREFIX;
   }
 
   onNumbered(id: number): void {

@@ -18,7 +18,8 @@ export interface OutMessage {
   readonly topic: Uint8Array | undefined;
   /**
    * The bytes between topic and payload: the u32 of a request, the u64 of a response and so on.
-   * Called when the message is written, and again if it must be written again.
+   * Called when the message is written, and again if it must be written again. They are only valid
+   * until the next call of any message's.
    */
   readonly prefix: ((now: number) => Uint8Array) | undefined;
   /** Application bytes. They belong to the message: nobody changes them any more. */

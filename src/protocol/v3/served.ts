@@ -5,7 +5,7 @@
  */
 
 import { Deadlines, type Due } from "./call_deadlines.ts";
-import { encodeFailure, encodeId, neverUsed, NO_BYTES } from "./call_messages.ts";
+import { encodeFailure, neverUsed, NO_BYTES, writeId } from "./call_messages.ts";
 import type { OutMessage, SessionPort, Tracker } from "./out_message.ts";
 import { KIND, type Kind, type Lane, type ProtocolCode } from "./types.ts";
 
@@ -21,6 +21,8 @@ export const DEFAULT_MAX_ANSWERS = 8192;
 /** The most bytes of answers that a peer has not acknowledged. */
 export const DEFAULT_MAX_ANSWER_BYTES = 67_108_864;
 
+/** The prefix of the answer that is written last. */
+const PREFIX = new Uint8Array(8);
 const TOO_MANY = encodeFailure("TOO_MANY_REQUESTS", "too many requests are running");
 
 /** Why a running request is not answered any more. */
@@ -342,7 +344,8 @@ class Answer implements OutMessage, Tracker {
   }
 
   prefix(): Uint8Array {
-    return encodeId(this.#id);
+    writeId(PREFIX, this.#id);
+    return PREFIX;
   }
 
   onAcked(): void {
