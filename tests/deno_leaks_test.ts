@@ -3,15 +3,79 @@
  * On Bun and Node this file has no tests.
  */
 
-import { Endpoint } from "../mod.ts";
+import { Endpoint, type EndpointConfig } from "../mod.ts";
+import { newKeys } from "./endpoint/on_the_line.ts";
 import { TestCa } from "./support/certs.ts";
+import { until } from "./transport/link_recorder.ts";
 
 /** One step in each, for tools/run_tests.ts counts steps. */
 type DenoTest = (
-  options: { name: string; sanitizeOps: boolean; sanitizeResources: boolean },
+  options: {
+    name: string;
+    sanitizeOps: boolean;
+    sanitizeResources: boolean;
+    ignore?: boolean;
+  },
   fn: (context: { step(name: string, fn: () => Promise<void>): Promise<boolean> }) => Promise<void>,
 ) => void;
 const deno = (globalThis as { Deno?: { test?: unknown } }).Deno;
+
+const KEYS = { a: newKeys(), b: newKeys() };
+const TRUSTED = { a: KEYS.a.publicKey, b: KEYS.b.publicKey };
+
+/** Everything that is not TCP: what is listened on, and what security that needs. */
+const LISTENING: Record<string, { listen: string; security: "development" | "strict" }> = {
+  ws: { listen: "ws://127.0.0.1:0", security: "development" },
+  wss: { listen: "wss://127.0.0.1:0", security: "strict" },
+  udp: { listen: "udp://127.0.0.1:0", security: "development" },
+  quic: { listen: "quic://127.0.0.1:0", security: "strict" },
+};
+
+/** Opens, sends both ways, asks, and closes. */
+async function talk(scheme: string): Promise<void> {
+  const { listen, security } = LISTENING[scheme]!;
+  const ca = await TestCa.create();
+  const options = async (nodeId: "a" | "b"): Promise<EndpointConfig & { nodeId: string }> => ({
+    nodeId,
+    security,
+    ...(security === "development" ? {} : {
+      tls: {
+        ...await ca.issue(nodeId),
+        ca: ca.ca,
+        requireClientAuth: true,
+        nodeIdVerification: "CommonName",
+      },
+      identity: { privateKey: KEYS[nodeId].privateKey, trustedKeys: TRUSTED },
+    }),
+  });
+  const a = new Endpoint({ ...await options("a"), listen });
+  const b = new Endpoint(await options("b"));
+  a.handle("echo", ({ payload }) => payload);
+  await a.start();
+  await b.start();
+  await b.connect({ nodeId: "a", address: a.addresses[0]! });
+  const payload = new Uint8Array(1000);
+  const delivery = scheme === "udp" ? "at-most-once" : "resume";
+  await b.send("a", payload, { delivery });
+  await a.receive();
+  await a.send("b", payload, { delivery });
+  await b.receive();
+  await b.request("a", payload, { topic: "echo" });
+  const [address] = a.addresses;
+  await a.close();
+  await b.close();
+  if (scheme === "quic") await until(() => isFree(Number(new URL(address!).port)), "the address");
+}
+
+/** Its connections stay for a second, for what may be on its way: the address is free after that. */
+function isFree(port: number): boolean {
+  try {
+    Deno.listenDatagram({ transport: "udp", hostname: "127.0.0.1", port }).close();
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 async function exchange(mode: "legacy" | "strict"): Promise<void> {
   const ca = await TestCa.create();
@@ -51,6 +115,18 @@ if (deno?.test !== undefined) {
         sanitizeResources: true,
       },
       async (context) => void await context.step("messages both ways", () => exchange(mode)),
+    );
+  }
+  const missing = (scheme: string) => scheme === "quic" && !("QuicEndpoint" in deno);
+  for (const scheme of Object.keys(LISTENING)) {
+    test(
+      {
+        name: `closed endpoints over ${scheme} leave nothing behind`,
+        sanitizeOps: true,
+        sanitizeResources: true,
+        ignore: missing(scheme),
+      },
+      async (context) => void await context.step("messages both ways", () => talk(scheme)),
     );
   }
   test(

@@ -6,7 +6,7 @@
 
 import { MessageTooLargeError, RateLimitedError, TransportError } from "../errors.ts";
 import type { ResolvedOptions } from "../options.ts";
-import type { Answer, AnswerBudget } from "../protocol/datagram/answers.ts";
+import type { AnswerBudget } from "../protocol/datagram/answers.ts";
 import type { DatagramLink } from "../protocol/datagram/link.ts";
 import {
   encodeAnswer,
@@ -25,17 +25,18 @@ import {
   REQUEST_OVERHEAD,
   RESPONSE_OVERHEAD,
 } from "../protocol/datagram/types.ts";
-import { Fifo } from "../protocol/fifo.ts";
 import { quote } from "../protocol/text.ts";
 import { TokenBucket } from "../protocol/token_bucket.ts";
 import { encodeGoawayPayload, readGoaway } from "../protocol/v3/payloads.ts";
 import { encodeTopic } from "../protocol/v3/topic.ts";
-import { type Lane, LANE_NAMES, type LaneName, NORMAL } from "../protocol/v3/types.ts";
+import { LANE_NAMES, type LaneName, NORMAL } from "../protocol/v3/types.ts";
 import type { Environment } from "../runtime/environment.ts";
 import { type DatagramStats, noTraffic, type TrafficStats } from "../stats.ts";
 import type { PeerPace } from "./bandwidth.ts";
 import type { PeerHealth, PeerState } from "./peer.ts";
+import { DatagramInbox } from "./datagram_inbox.ts";
 import { DatagramServer } from "./datagram_server.ts";
+import { type Offered, WaitingAnswers, WaitingMessages } from "./datagram_waiting.ts";
 import { type Handlers, request, type RequestOptions } from "./requests.ts";
 import type { SendPlan } from "./send_queue.ts";
 import { DONE, WaiterSet } from "./waiters.ts";
@@ -66,20 +67,11 @@ export interface DatagramPeerHost {
   onAbsent(peer: DatagramPeer): void;
 }
 
-/** What became of a message that was offered. */
-export type Offered = "sent" | "lost" | "full";
-
 /** Why a link ends, in a bye. */
 export const BYE = { closing: 0, duplicate: 3 } as const;
 
 /** Requests to one peer under way. */
 const MAX_CALLS = 1024;
-/** Messages that wait while the application's handler works on one of the same peer. */
-const MAX_HELD = 256;
-const MAX_HELD_BYTES = 1_048_576;
-/** Answers that wait for their turn; the requester asks again for what is dropped. */
-const MAX_ANSWERS = 256;
-const MAX_ANSWER_BYTES = 1_048_576;
 /** The first repetition of a request comes after so many round trips, within these bounds. */
 const ROUND_TRIPS = 3;
 const MIN_REPEAT_MS = 50;
@@ -87,20 +79,6 @@ const FIRST_REPEAT_MS = 250;
 const MAX_REPEAT_MS = 1000;
 /** A peer whose request was repeated without a sign of life is asked for one. */
 const SUSPECT_AFTER_MS = 2000;
-
-/** A message that waits for room. */
-interface WaitingSend {
-  readonly payload: Uint8Array;
-  readonly plan: SendPlan;
-  readonly resolve: () => void;
-  readonly reject: (reason: unknown) => void;
-}
-
-interface Held {
-  readonly payload: Uint8Array;
-  readonly lane: LaneName;
-  readonly topic: string | undefined;
-}
 
 /** One peer. */
 export class DatagramPeer {
@@ -117,16 +95,12 @@ export class DatagramPeer {
   readonly #host: DatagramPeerHost;
   readonly #calls: Repeats;
   readonly #server: DatagramServer;
-  readonly #held = new Fifo<Held>();
-  #heldBytes = 0;
-  /** Answers whose turn has not come, by request. */
-  readonly #answers = new Map<number, Answer>();
-  #answerBytes = 0;
-  readonly #waiting = new Set<WaitingSend>();
+  readonly #inbox: DatagramInbox;
+  readonly #answers = new WaitingAnswers();
+  readonly #waiting = new WaitingMessages();
   /** Undefined where there is no limit of bandwidth. */
   readonly #pace: PeerPace | undefined;
   readonly #bucketOut: TokenBucket | undefined;
-  readonly #bucketIn: TokenBucket | undefined;
   #links: DatagramLink[] = [];
   #incarnation: string | undefined;
   #state: PeerState = "connecting";
@@ -134,7 +108,6 @@ export class DatagramPeer {
   #failure: TransportError | undefined;
   #wasUp = false;
   #warned = false;
-  #pendingHandlers = 0;
   #cancelTimer: (() => void) | undefined;
   #timerAt = Infinity;
   #absentAt = Infinity;
@@ -146,10 +119,10 @@ export class DatagramPeer {
     this.generation = generation;
     this.#pace = host.pace(() => this.pump());
     const { rateLimit, maxPendingBytes } = host.options;
-    if (rateLimit.enabled) {
-      this.#bucketOut = new TokenBucket(rateLimit, host.environment.now());
-      this.#bucketIn = new TokenBucket(rateLimit, host.environment.now());
-    }
+    const bucket = () =>
+      rateLimit.enabled ? new TokenBucket(rateLimit, host.environment.now()) : undefined;
+    this.#bucketOut = bucket();
+    this.#inbox = this.#newInbox(bucket());
     this.#calls = new Repeats({
       peer: nodeId,
       maxCalls: MAX_CALLS,
@@ -253,59 +226,17 @@ export class DatagramPeer {
     } catch (error) {
       return Promise.reject(error);
     }
-    return new Promise((resolve, reject) => {
-      const onAbort = () => waiting.reject(signal?.reason);
-      const leave = () => {
-        this.#waiting.delete(waiting);
-        signal?.removeEventListener("abort", onAbort);
-      };
-      const waiting: WaitingSend = {
-        payload,
-        plan,
-        resolve: () => {
-          leave();
-          resolve();
-        },
-        reject: (reason) => {
-          leave();
-          reject(reason);
-        },
-      };
-      this.#waiting.add(waiting);
-      signal?.addEventListener("abort", onAbort, { once: true });
-    });
+    return this.#waiting.add(payload, plan, signal);
   }
 
   /** There is room again, or it is our turn: what waits is sent. */
   pump(): void {
-    this.#pumpAnswers();
-    this.#pumpMessages();
+    this.#answers.pump(
+      () => this.#pace?.allows(NORMAL) !== false,
+      ({ kind, body }) => this.#send(kind, body),
+    );
+    this.#waiting.pump((payload, plan) => this.#offer(payload, plan));
     if (this.#calls.pump(this.#now())) this.#arm();
-  }
-
-  #pumpAnswers(): void {
-    for (const [id, { kind, body }] of this.#answers) {
-      if (this.#pace?.allows(NORMAL) === false) return;
-      this.#answers.delete(id);
-      this.#answerBytes -= body.length;
-      this.#send(kind, body);
-    }
-  }
-
-  #pumpMessages(): void {
-    const full = new Set<Lane>();
-    for (const waiting of this.#waiting) {
-      const { lane } = waiting.plan;
-      // A lane that waits for its own limit must not hold up others.
-      if (full.has(lane)) continue;
-      try {
-        if (this.#offer(waiting.payload, waiting.plan) === "full") full.add(lane);
-        else waiting.resolve();
-        if (full.size === LANE_NAMES.length) return;
-      } catch (error) {
-        waiting.reject(error);
-      }
-    }
   }
 
   #offer(payload: Uint8Array, { lane, topic }: SendPlan): Offered {
@@ -368,12 +299,7 @@ export class DatagramPeer {
 
   /** The handler works on a message of this peer: the next one waits. */
   holdFor(settled: Promise<void>): void {
-    this.#pendingHandlers++;
-    const done = () => {
-      this.#pendingHandlers--;
-      this.#release();
-    };
-    settled.then(done, done);
+    this.#inbox.holdFor(settled);
   }
 
   // --- links ---
@@ -452,8 +378,8 @@ export class DatagramPeer {
     this.#stopTimer();
     this.#server.end();
     this.connects.rejectAll(error);
-    for (const waiting of this.#waiting) waiting.reject(error);
-    this.#forgetAnswers();
+    this.#waiting.fail(error);
+    this.#answers.clear();
     this.#pace?.end();
     this.#calls.fail(error);
     this.#setHealth();
@@ -466,7 +392,7 @@ export class DatagramPeer {
     this.#state = "failed";
     this.#failure = error;
     this.connects.rejectAll(error);
-    for (const waiting of this.#waiting) waiting.reject(error);
+    this.#waiting.fail(error);
     this.#calls.fail(error);
   }
 
@@ -487,37 +413,7 @@ export class DatagramPeer {
   #received(body: Uint8Array): void {
     const { lane, topic, payload } = readData(body);
     this.#checkReceived(payload);
-    const message = { payload, lane: LANE_NAMES[lane], topic };
-    if (this.#bucketIn !== undefined && !this.#bucketIn.tryTake(this.#now())) {
-      this.traffic.rateLimited++;
-      this.#host.counters.dropped++;
-    } else if (this.#pendingHandlers === 0 && this.#held.length === 0) {
-      this.#deliver(message);
-    } else if (this.#held.length < MAX_HELD && this.#heldBytes + payload.length <= MAX_HELD_BYTES) {
-      this.#held.push(message);
-      this.#heldBytes += payload.length;
-    } else {
-      this.#host.counters.dropped++;
-    }
-  }
-
-  #deliver({ payload, lane, topic }: Held): void {
-    if (this.#host.inboxFull) {
-      this.#host.counters.dropped++;
-      return;
-    }
-    this.traffic.messagesReceived++;
-    this.traffic.payloadBytesReceived += payload.length;
-    this.#host.deliver(this.nodeId, payload, lane, topic);
-  }
-
-  #release(): void {
-    while (this.#pendingHandlers === 0) {
-      const message = this.#held.shift();
-      if (message === undefined) return;
-      this.#heldBytes -= message.payload.length;
-      this.#deliver(message);
-    }
+    this.#inbox.take({ payload, lane: LANE_NAMES[lane], topic });
   }
 
   #asked(body: RequestBody): void {
@@ -585,7 +481,7 @@ export class DatagramPeer {
     for (const link of this.#links) this.#detach(link);
     this.#links = [];
     if (this.#incarnation !== undefined) this.#server.renew();
-    this.#forgetAnswers();
+    this.#answers.clear();
     this.#incarnation = incarnation;
     if (!hadLinks) return;
     this.#state = "reconnecting";
@@ -657,6 +553,20 @@ export class DatagramPeer {
 
   // --- helpers ---
 
+  #newInbox(bucket: TokenBucket | undefined): DatagramInbox {
+    const host = this.#host;
+    return new DatagramInbox({
+      traffic: this.traffic,
+      counters: host.counters,
+      bucket,
+      get inboxFull() {
+        return host.inboxFull;
+      },
+      now: () => this.#now(),
+      deliver: ({ payload, lane, topic }) => host.deliver(this.nodeId, payload, lane, topic),
+    });
+  }
+
   #newServer(): DatagramServer {
     const host = this.#host;
     const maxAnswerBytes = () => this.#limit(RESPONSE_OVERHEAD, undefined);
@@ -700,20 +610,7 @@ export class DatagramPeer {
     if (this.#answers.size === 0 && this.#pace?.allows(NORMAL) !== false) {
       return this.#send(kind, body);
     }
-    const { id } = readAnswer(body);
-    if (this.#answers.has(id)) return;
-    const bytes = this.#answerBytes + body.length;
-    if (this.#answers.size >= MAX_ANSWERS || bytes > MAX_ANSWER_BYTES) {
-      this.#host.counters.unsent++;
-      return;
-    }
-    this.#answers.set(id, { kind, body });
-    this.#answerBytes = bytes;
-  }
-
-  #forgetAnswers(): void {
-    this.#answers.clear();
-    this.#answerBytes = 0;
+    if (!this.#answers.add(kind, body)) this.#host.counters.unsent++;
   }
 
   #sendRequest(body: Uint8Array, last: string | undefined): SendResult {

@@ -16,7 +16,7 @@ const MAX_MESSAGE_BYTES = 1_048_576;
 export interface BunSocket {
   /** What `upgrade` was given. */
   readonly data: unknown;
-  /** Sends a message. */
+  /** Sends a message. 0: it was dropped; below: it waits. */
   send(message: Uint8Array): number;
   /** How much of it has not left. */
   getBufferedAmount(): number;
@@ -124,7 +124,8 @@ function bunSocket(socket: BunSocket): NativeSocket {
       return socket.getBufferedAmount();
     },
     tellsDrain: true,
-    send: (message) => void socket.send(message),
+    // An empty message that was sent is 0 bytes, too; and what comes too late is told by `close`.
+    send: (message) => socket.send(message) !== 0 || socket.getBufferedAmount() === 0,
     close: (code) => socket.close(code),
     terminate: () => socket.terminate(),
     pause: () => socket.pause?.(),

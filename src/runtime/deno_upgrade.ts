@@ -94,6 +94,7 @@ function denoSocket(socket: WebSocket, onClosing: () => void): NativeSocket {
     tellsDrain: false,
     send: (message) => {
       if (socket.readyState === WebSocket.OPEN) socket.send(message as Uint8Array<ArrayBuffer>);
+      return true;
     },
     close,
     terminate: () => close(GOING_AWAY),

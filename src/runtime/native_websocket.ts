@@ -12,8 +12,11 @@ export interface NativeSocket {
   readonly bufferedBytes: number;
   /** Whether it tells when what is buffered has left; otherwise it is asked from time to time. */
   readonly tellsDrain: boolean;
-  /** Sends a binary message, and copies what does not leave at once. */
-  send(message: Uint8Array): void;
+  /**
+   * Sends a binary message, and copies what does not leave at once. False: the server has dropped it,
+   * because it lets less wait than we give it.
+   */
+  send(message: Uint8Array): boolean;
   /** Sends a Close frame behind everything else, and ends when the other side has answered. */
   close(code: number): void;
   /** Ends at once, as far as the runtime can. */
@@ -38,6 +41,7 @@ const NO_BYTES = new Uint8Array(0);
 export class NativeSendQueue {
   readonly #socket: NativeSocket;
   readonly #onProgress: () => void;
+  readonly #onDropped: () => void;
   #queue: Uint8Array[] = [];
   #first = 0;
   #queuedBytes = 0;
@@ -51,10 +55,15 @@ export class NativeSendQueue {
   #pushedBytes = 0;
   #lastSent = 0;
 
-  /** `onProgress` is called after the WebSocket may have sent something, never from inside a call. */
-  constructor(socket: NativeSocket, onProgress: () => void) {
+  /**
+   * `onProgress` is called after the WebSocket may have sent something, never from inside a call.
+   * `onDropped` is called, also from inside a call, when the WebSocket can't go on: something was
+   * dropped. It must `stop`.
+   */
+  constructor(socket: NativeSocket, onProgress: () => void, onDropped: () => void) {
     this.#socket = socket;
     this.#onProgress = onProgress;
+    this.#onDropped = onDropped;
   }
 
   /** Bytes that have not left this process. */
@@ -105,14 +114,18 @@ export class NativeSendQueue {
       const message = this.#queue[this.#first++]!;
       this.#queuedBytes -= message.length;
       this.#givenBytes += message.length;
-      this.#socket.send(message);
+      if (!this.#socket.send(message)) {
+        this.#queuedBytes += message.length;
+        this.#givenBytes -= message.length;
+        return this.#onDropped();
+      }
     }
     if (this.#first === this.#queue.length) {
       this.#queue = [];
       this.#first = 0;
       if (this.#ended && !this.#endSent) {
         this.#endSent = true;
-        this.#socket.send(NO_BYTES);
+        if (!this.#socket.send(NO_BYTES)) return this.#onDropped();
       }
     }
     this.#watch();

@@ -50,7 +50,7 @@ export class NativeWebSocketLink implements Link {
   constructor(socket: NativeSocket, info: LinkInfo) {
     this.#socket = socket;
     this.info = info;
-    this.#queue = new NativeSendQueue(socket, () => this.#onProgress());
+    this.#queue = new NativeSendQueue(socket, () => this.#onProgress(), () => this.#onDropped());
     socket.pause();
   }
 
@@ -155,6 +155,11 @@ export class NativeWebSocketLink implements Link {
   #onProgress(): void {
     this.#tellDrain();
     this.#closeWhenDone();
+  }
+
+  #onDropped(): void {
+    const why = "the server drops what is sent: its limit of backpressure is too small";
+    this.#fail("Backpressure", why, GOING_AWAY);
   }
 
   /** Both sides have ended, and ours is on its way. */

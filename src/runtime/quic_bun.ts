@@ -361,6 +361,8 @@ class BunStream implements QuicStream {
       const reason = await this.#lost();
       if (reason !== undefined) throw reason;
       if (cut) throw new Error("the other side closed the stream");
+      // Where both sides have finished it resolves, where the other one has reset it, it rejects.
+      if (this.#stream.destroyed) await this.#stream.closed;
       this.#ended = true;
     } catch (cause) {
       this.#broken = { cause };
@@ -428,6 +430,8 @@ class BunServer implements QuicServer {
   #tls: LinkTls;
   #events: QuicServerEvents | undefined;
   #endpoint: Endpoint | undefined;
+  /** What ends the handshakes that are under way, the oldest first. */
+  readonly #handshakes = new Set<(error: unknown) => void>();
 
   constructor(tls: LinkTls, handshakeTimeoutMs: number, events: QuicServerEvents) {
     this.#tls = tls;
@@ -487,11 +491,22 @@ class BunServer implements QuicServer {
     await endpoint?.destroy().catch(() => {});
   }
 
+  /**
+   * Whoever begins a handshake may have written somebody else's address. So where there are too many,
+   * it is the oldest that goes: one that is answered takes a few round trips, and is not it.
+   */
+  #mayBegin(events: QuicServerEvents): boolean {
+    if (events.mayBegin()) return true;
+    const [oldest] = this.#handshakes;
+    oldest?.(new Error("too many handshakes were under way"));
+    return oldest !== undefined && events.mayBegin();
+  }
+
   /** What it throws would destroy the session. */
   #onSession(session: Session): void {
     const connection = new BunConnection(session, undefined);
     const events = this.#events;
-    if (events === undefined || !events.mayBegin()) return connection.close();
+    if (events === undefined || !this.#mayBegin(events)) return connection.close();
     const timer = setTimeout(() => {
       const ms = this.#handshakeTimeoutMs;
       fail(new Error(`the TLS handshake took longer than ${ms} ms`));
@@ -501,9 +516,11 @@ class BunServer implements QuicServer {
       clearTimeout(timer);
       if (done) return;
       done = true;
+      this.#handshakes.delete(fail);
       events.onError(error, connection.remote.host);
       connection.close();
     };
+    this.#handshakes.add(fail);
     session.closed.then(() => fail(new Error("the dialer closed the connection")), fail);
     session.opened.then((handshake) => {
       if (session.destroyed) return;
@@ -518,6 +535,7 @@ class BunServer implements QuicServer {
       }
       clearTimeout(timer);
       done = true;
+      this.#handshakes.delete(fail);
       events.onConnection(connection);
     }).catch(fail);
   }

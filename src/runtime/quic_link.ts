@@ -17,6 +17,8 @@ const PIECE_BYTES = 64 * 1024;
 export interface QuicLinkHost {
   /** Bytes have arrived: the other side is there. */
   onBytes(): void;
+  /** Bytes were given to the stream. */
+  onSent(): void;
   /** The longest datagram of the connection, the number of its stream included. */
   readonly maxDatagramBytes: number;
   /** Sends a datagram of the connection; false: it was not taken. */
@@ -131,6 +133,7 @@ export class QuicLink implements Link {
         const piece = chunk.length > PIECE_BYTES ? chunk.subarray(0, PIECE_BYTES) : chunk;
         if (piece === chunk) this.#queue.shift();
         else this.#queue[0] = chunk.subarray(PIECE_BYTES);
+        this.#host.onSent();
         const taken = this.#stream.write(piece);
         if (taken !== undefined) {
           waited = true;

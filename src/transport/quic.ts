@@ -36,6 +36,10 @@ import type {
 const DIALER_LINGER_MS = 1_000;
 /** The dialer closes first, as a rule. */
 const LISTENER_LINGER_MS = 5_000;
+/** How long a connection may take that is dialed since another one has fallen silent. */
+const REPLACE_MS = 10_000;
+/** How long the silent one may still be heard once the new one stands. */
+const GRACE_MS = 200;
 /** Accepted connections that have no link, handshakes included. */
 const MAX_BARE_CONNECTIONS = 256;
 
@@ -149,7 +153,7 @@ class DialedConnections {
     key: string,
     address: Address,
     tls: LinkTls,
-    options: DialOptions,
+    options: Pick<DialOptions, "keepaliveSecs" | "signal">,
   ): Promise<Carrier> {
     let attempt = this.#attempts.get(key);
     if (attempt === undefined) {
@@ -183,6 +187,8 @@ class DialedConnections {
     const times = quicTimes(keepaliveSecs);
     const { host, port } = address;
     const hosts = await resolveHost(host);
+    const again: Redial = (abort) =>
+      this.#share(key, address, tls, { keepaliveSecs, signal: abort });
     const connection = await first(
       hosts.map((ip) => (signal: AbortSignal) =>
         this.#sockets.connect({ host: ip, port }, host, tls, times, signal)
@@ -196,6 +202,7 @@ class DialedConnections {
       showCertificate: tls.needPeerCertificate,
       // A listener has no reason to open one.
       onStream: (_, stream) => stream.reset(),
+      onSilent: (silent) => replace(silent, again),
       onGone: (gone) => {
         carriers.delete(gone);
         if (carriers.size === 0 && this.#carriers.get(key) === carriers) this.#carriers.delete(key);
@@ -210,6 +217,40 @@ class DialedConnections {
     if (id === undefined) this.#tlsIds.set(tls, id = ++this.#lastTlsId);
     return id;
   }
+}
+
+/** Dials the address of a connection again. */
+type Redial = (signal: AbortSignal) => Promise<Carrier>;
+
+/**
+ * A connection has fallen silent. Where a new one can be made, it is the path of the old one that is
+ * broken, and not that the other side is busy or gone: then its links are lost, and what they carried
+ * goes on over the new one. What is returned stops that.
+ */
+function replace(silent: Carrier, redial: Redial): () => void {
+  const abort = new AbortController();
+  const late = setTimeout(() => abort.abort(new Error("not reached")), REPLACE_MS);
+  redial(abort.signal).then(async (carrier) => {
+    await pause(GRACE_MS, abort.signal);
+    if (!abort.signal.aborted && silent.silent) silent.abandon(carrier);
+  }).catch(() => {
+    // It can't be reached at all: keepalive decides.
+  }).finally(() => clearTimeout(late));
+  return () => abort.abort(new Error("no longer needed"));
+}
+
+/** Waits so long, or until the signal is aborted. */
+function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(done, ms);
+    function done(): void {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", done);
+      resolve();
+    }
+    signal.addEventListener("abort", done);
+    if (signal.aborted) done();
+  });
 }
 
 /** A name may have an IPv6 and an IPv4 address, and only one of them be served: whichever answers first. */
@@ -376,6 +417,10 @@ class QuicAcceptor implements QuicServerEvents, CarrierHost {
     const release = this.#stopped ? undefined : this.#options.admit(carrier.remoteHost);
     if (release === undefined) return stream.reset();
     this.#options.onLink(carrier.addLink(stream, release));
+  }
+
+  onAbandoned(token: Uint8Array): void {
+    for (const carrier of this.#here?.carriers ?? []) if (carrier.isNamed(token)) carrier.close();
   }
 
   onGone(carrier: Carrier): void {

@@ -5,17 +5,27 @@
  */
 
 import type { TransportError } from "../errors.ts";
+import { systemEnvironment } from "../runtime/environment.ts";
 import type { QuicConnection, QuicEvents, QuicStream } from "../runtime/quic.ts";
 import { quicLinkFailed } from "../runtime/quic_errors.ts";
 import { QuicLink, type QuicLinkHost } from "../runtime/quic_link.ts";
 import { readVarint } from "../runtime/quic_varint.ts";
 import { formatAddress } from "./address.ts";
+import {
+  encodePath,
+  PATH_NUMBER,
+  PATH_TOKEN_BYTES,
+  type PathDatagram,
+  PathWatch,
+  readPath,
+} from "./quic_path.ts";
 import type { Link, LinkInfo } from "./transport.ts";
 
 /** The scheme of QUIC addresses. */
 export const QUIC_SCHEME = "quic";
 /** Links that we open in one connection before another one is dialed. */
 const MAX_LINKS = 32;
+const NO_TOKEN = new Uint8Array(0);
 
 /** Who looks after a connection. */
 export interface CarrierHost {
@@ -27,6 +37,13 @@ export interface CarrierHost {
   onStream(carrier: Carrier, stream: QuicStream): void;
   /** The connection is gone. */
   onGone(carrier: Carrier): void;
+  /**
+   * Links of ours get no sign of life; undefined where that is no matter of ours. What is returned is
+   * called as soon as that is over.
+   */
+  readonly onSilent?: (carrier: Carrier) => () => void;
+  /** The dialer of this connection has given up another one, which it names. */
+  onAbandoned?(token: Uint8Array): void;
 }
 
 /** Shares a connection among links, and closes it when the last one has ended. */
@@ -40,11 +57,24 @@ export class Carrier implements QuicEvents, QuicLinkHost {
   #closed = false;
   #used = false;
   #lingering: ReturnType<typeof setTimeout> | undefined;
+  readonly #watch: PathWatch | undefined;
+  /** How the dialer names this connection. */
+  #token: Uint8Array | undefined;
+  #stopReplacing: (() => void) | undefined;
 
   /** Takes over an established connection. */
   constructor(connection: QuicConnection, host: CarrierHost) {
     this.#connection = connection;
     this.#host = host;
+    const { onSilent } = host;
+    if (onSilent !== undefined) this.#token = systemEnvironment.randomBytes(PATH_TOKEN_BYTES);
+    this.#watch = onSilent === undefined ? undefined : new PathWatch({
+      ask: () => this.#sendPath("ask", this.#token),
+      onSilent: () => {
+        this.#endSilence();
+        if (this.linkCount > 0) this.#stopReplacing = onSilent(this);
+      },
+    });
     this.#linger();
     connection.open(this);
   }
@@ -61,10 +91,16 @@ export class Carrier implements QuicEvents, QuicLinkHost {
 
   /**
    * Whether another link may be opened here. Not where one was given up since the other side was
-   * last heard: the connection may be dead, and QUIC notices that much later.
+   * last heard, nor where it does not answer: the connection may be dead, and QUIC notices that much
+   * later.
    */
   get usable(): boolean {
-    return !this.#closed && !this.#suspect && this.linkCount < MAX_LINKS;
+    return !this.#closed && !this.#suspect && !this.silent && this.linkCount < MAX_LINKS;
+  }
+
+  /** Whether the other side answers no more. */
+  get silent(): boolean {
+    return this.#watch?.silent ?? false;
   }
 
   /** Opens a stream and makes a link of it. */
@@ -96,6 +132,23 @@ export class Carrier implements QuicEvents, QuicLinkHost {
     this.#connection.close();
   }
 
+  /**
+   * Gives up a connection on which nothing comes: its links are lost. The other side is told over the
+   * new connection, since the old one may not even carry its own end.
+   */
+  abandon(by: Carrier): void {
+    if (this.#closed) return;
+    const error = this.failure(new Error("nothing comes any more, but a new connection was made"));
+    by.#sendPath("abandoned", this.#token);
+    for (const link of [...this.#links]) link.lose(error);
+    this.close();
+  }
+
+  /** Whether the dialer names this connection so. */
+  isNamed(token: Uint8Array): boolean {
+    return this.#token !== undefined && this.#token.every((byte, index) => byte === token[index]);
+  }
+
   /** No further link will come: without one, it lingers no longer than its host says by now. */
   shorten(): void {
     if (this.linkCount > 0 || this.#closed) return;
@@ -114,7 +167,8 @@ export class Carrier implements QuicEvents, QuicLinkHost {
   onDatagram(bytes: Uint8Array): void {
     const read = readVarint(bytes);
     if (read === undefined) return;
-    this.#suspect = false;
+    this.onBytes();
+    if (read.value === PATH_NUMBER) return this.#onPath(readPath(read.rest));
     // Few links share a connection. A datagram may come when its stream is gone, or not there yet.
     for (const link of this.#links) {
       if (link.streamId === read.value) return link.takeDatagram(read.rest);
@@ -128,6 +182,7 @@ export class Carrier implements QuicEvents, QuicLinkHost {
 
   /** @ignore */
   sendDatagram(bytes: Uint8Array): boolean {
+    this.#watch?.sent();
     return !this.#closed && this.#connection.sendDatagram(bytes);
   }
 
@@ -135,6 +190,8 @@ export class Carrier implements QuicEvents, QuicLinkHost {
   onClose(reason: unknown): void {
     this.#closed = true;
     this.#stay();
+    this.#watch?.stop();
+    this.#endSilence();
     const error = this.failure(reason ?? new Error("the connection was closed"));
     for (const link of [...this.#links]) link.lose(error);
     this.#host.onGone(this);
@@ -143,12 +200,20 @@ export class Carrier implements QuicEvents, QuicLinkHost {
   /** @ignore */
   onBytes(): void {
     this.#suspect = false;
+    this.#watch?.heard();
+    if (this.#stopReplacing !== undefined) this.#endSilence();
+  }
+
+  /** @ignore */
+  onSent(): void {
+    this.#watch?.sent();
   }
 
   /** @ignore */
   onGone(link: QuicLink, inOrder: boolean): void {
     this.#links.delete(link);
     if (!inOrder) this.#suspect = true;
+    if (this.linkCount === 0) this.#endSilence();
     this.#linger();
     this.#releases.get(link)?.();
     this.#releases.delete(link);
@@ -158,6 +223,25 @@ export class Carrier implements QuicEvents, QuicLinkHost {
   failure(cause: unknown): TransportError {
     const { host, port } = this.#connection.remote;
     return quicLinkFailed(formatAddress(QUIC_SCHEME, host, port), cause);
+  }
+
+  #endSilence(): void {
+    const stop = this.#stopReplacing;
+    this.#stopReplacing = undefined;
+    stop?.();
+  }
+
+  #onPath(said: PathDatagram | undefined): void {
+    if (said?.kind === "answer") this.#watch?.answered();
+    // Who watches has a name for the connection and is asked nothing.
+    if (said === undefined || this.#watch !== undefined) return;
+    if (said.kind === "abandoned") return this.#host.onAbandoned?.(said.token);
+    this.#token = said.token;
+    this.#sendPath("answer", NO_TOKEN);
+  }
+
+  #sendPath(kind: PathDatagram["kind"], token: Uint8Array = NO_TOKEN): void {
+    if (!this.#closed) this.#connection.sendDatagram(encodePath({ kind, token }));
   }
 
   /** What the last link sent must have time to arrive: closing a connection drops it. */

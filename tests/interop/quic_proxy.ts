@@ -5,6 +5,8 @@ import { createSocket, type Socket } from "node:dgram";
 /** One dialer and the socket on which its packets go on. */
 interface Flow {
   far: Socket;
+  /** Sockets of before, on which nothing is forwarded. */
+  readonly past: Socket[];
   cut: boolean;
 }
 
@@ -24,7 +26,7 @@ export class QuicProxy {
     this.address = `quic://127.0.0.1:${near.address().port}`;
     near.on("message", (packet, { port }) => {
       let flow = this.#flows.get(port);
-      if (flow === undefined) this.#flows.set(port, flow = { far: this.#open(port), cut: false });
+      if (flow === undefined) this.#flows.set(port, flow = this.#flow(port));
       if (!flow.cut) flow.far.send(packet, this.#target, "127.0.0.1");
     });
   }
@@ -42,10 +44,14 @@ export class QuicProxy {
     return this.#flows.size;
   }
 
-  /** As a NAT that forgets: from now on every dialer comes from another port. */
-  rebind(): void {
+  /**
+   * As a NAT that forgets: from now on every dialer comes from another port. What is still sent to the
+   * one before is lost, or `refused`: then the target's system is told so (ICMP).
+   */
+  rebind({ refused = false }: { refused?: boolean } = {}): void {
     for (const [port, flow] of this.#flows) {
-      flow.far.close();
+      if (refused) flow.far.close();
+      else flow.past.push(flow.far);
       flow.far = this.#open(port);
     }
   }
@@ -57,13 +63,20 @@ export class QuicProxy {
 
   close(): void {
     this.#near.close();
-    for (const { far } of this.#flows.values()) far.close();
+    for (const { far, past } of this.#flows.values()) {
+      for (const socket of [far, ...past]) socket.close();
+    }
+  }
+
+  #flow(nearPort: number): Flow {
+    return { far: this.#open(nearPort), past: [], cut: false };
   }
 
   #open(nearPort: number): Socket {
     const far = createSocket("udp4");
     far.on("message", (packet) => {
-      if (this.#flows.get(nearPort)?.cut === false) this.#near.send(packet, nearPort, "127.0.0.1");
+      const flow = this.#flows.get(nearPort);
+      if (flow?.far === far && !flow.cut) this.#near.send(packet, nearPort, "127.0.0.1");
     });
     far.bind(0, "127.0.0.1", () => this.farPorts.add(far.address().port));
     return far;

@@ -113,13 +113,24 @@ async function refused({ a, b, address }: Pair): Promise<{ code: string; warned:
   return { code, warned: events.flatMap(({ code }) => code ?? []) };
 }
 
+/** Files with tests of QUIC, and the describes in them where not all are. */
+const ON_DENO: Record<string, string | undefined> = {
+  "../transport/quic_test.ts": undefined,
+  "../transport/quic_path_test.ts": undefined,
+  "../endpoint/quic_test.ts": undefined,
+  "../endpoint/transports_ledger_test.ts": "over QUIC",
+  "../deno_leaks_test.ts": "quic",
+};
+
 describe("the tests of QUIC on each runtime", { skip }, () => {
-  for (const file of ["../transport/quic_test.ts", "../endpoint/quic_test.ts"]) {
+  for (const [file, only] of Object.entries(ON_DENO)) {
     it(`deno --unstable-net: ${file.slice(3)}`, async () => {
       const path = fileURLToPath(new URL(file, import.meta.url));
-      const command = [runtimePath("deno"), "test", "--allow-net", "--unstable-net", path];
-      const { code, output } = await run(command, { quiet: true, limitMs: 120_000 });
+      const filter = only === undefined ? [] : [`--filter=${only}`];
+      const command = [runtimePath("deno"), "test", "--allow-net", "--unstable-net", ...filter];
+      const { code, output } = await run([...command, path], { quiet: true, limitMs: 120_000 });
       assert.equal(code, 0, output);
+      assert.match(output, /ok \| [1-9]\d* passed/);
     });
   }
 });
@@ -231,23 +242,31 @@ for (const runtimes of pairs) {
     });
 
     it("goes on when the dialer's address changes, on the same connection", async () => {
-      // On a busy machine a path change was seen to fail now and then between a Deno dialer and a
-      // Bun listener: then keepalive finds it, and the session resumes. It must not be the rule.
-      const fast = { keepaliveIntervalSecs: 2, connectTimeoutMs: 1500 };
-      await flowing(runtimes, fast, async (_, proxy, pass) => {
+      await flowing(runtimes, {}, async ({ a }, proxy, pass) => {
         for (let round = 1; round <= 3; round++) {
           await pass(50);
           proxy.rebind();
         }
         await pass(50);
-        assert.ok(proxy.flowCount <= 3, `${proxy.flowCount} connections for four addresses`);
+        const { reconnections } = await a.tell({ do: "stats" });
+        assert.equal(reconnections, 0);
         assert.ok(proxy.farPorts.size >= 4);
       });
     });
 
-    it("resumes the session when the connection falls silent", async () => {
-      const fast = { keepaliveIntervalSecs: 1, connectTimeoutMs: 1000 };
-      await flowing(runtimes, fast, async (_, proxy, pass) => {
+    // Bun (1.4.5) loses the way now and then where the old address refuses packets.
+    it("goes on without keepalive where the address of before refuses packets", async () => {
+      await flowing(runtimes, { keepalive: false }, async (_, proxy, pass) => {
+        for (let round = 1; round <= 4; round++) {
+          await pass(50);
+          proxy.rebind({ refused: true });
+        }
+        await pass(50);
+      });
+    });
+
+    it("resumes the session without keepalive when the connection falls silent", async () => {
+      await flowing(runtimes, { keepalive: false }, async (_, proxy, pass) => {
         await pass(100);
         proxy.cut();
         await pass(300);

@@ -15,13 +15,13 @@ import type { Transport } from "../../src/transport/transport.ts";
 import type { Credentials } from "../support/certs.ts";
 
 /** What is used of Bun here: Deno and Node have no types of it. */
-interface BunGlobal {
+export interface BunGlobal {
   serve(options: {
     hostname: string;
     port: number;
     tls?: Credentials;
     fetch(request: Request, server: BunServer): Response | undefined;
-    websocket: BunWebSocketHandlers;
+    websocket: BunWebSocketHandlers & { backpressureLimit?: number };
   }): { readonly port: number; stop(): Promise<void> };
 }
 

@@ -1,7 +1,8 @@
 import { describe, it } from "node:test";
 import assert from "node:assert/strict";
-import { createSocket } from "node:dgram";
+import { createSocket, type Socket } from "node:dgram";
 import type { TransportError } from "../../src/errors.ts";
+import { quicTimes } from "../../src/runtime/quic.ts";
 import { readVarint, varintBytes, withVarint } from "../../src/runtime/quic_varint.ts";
 import { quicOf } from "../../src/runtime/quic_sockets.ts";
 import { detectRuntime } from "../../src/runtime/runtime.ts";
@@ -314,6 +315,70 @@ describe("QUIC transport", () => {
     await settled(listener);
   });
 
+  const tellsResets = skip ??
+    (runtime.name === "bun" ? undefined : "the runtime has no reset: the other side sees an end");
+  for (const ended of [false, true]) {
+    for (const busy of [false, true]) {
+      const when = `${ended ? "after our end" : "before it"}${busy ? ", while we are busy" : ""}`;
+      it(`tells a stream that was cut from one that has ended: ${when}`, {
+        skip: tellsResets,
+      }, async () => {
+        const { ca, server } = await testNodes();
+        const listener = await listen(listenerTls(ca, server, { requireClientAuth: false }));
+        const options = dialOptions(dialerTls(ca, undefined));
+        for (const cut of [true, false]) {
+          const dialed = new LinkRecorder(await transport.dial(listener.address, options));
+          dialed.link.write(new Uint8Array(100_000));
+          const accepted = new LinkRecorder(await listener.accepted());
+          await accepted.received(100_000);
+          accepted.link.write(Uint8Array.of(2));
+          await dialed.received(1);
+          if (ended) {
+            accepted.link.end();
+            await until(() => dialed.events.includes("end"), "the end");
+          }
+          dialed.link.write(new Uint8Array(500));
+          if (cut) dialed.link.close();
+          else dialed.link.end();
+          if (busy) {
+            for (const end = performance.now() + 100; performance.now() < end;);
+          }
+          if (!ended) await until(() => cut || accepted.events.includes("end"), "the end");
+          if (!ended && !cut) accepted.link.end();
+          const error = await accepted.closed();
+          assert.equal(error?.code, cut ? "ConnectionClosed" : undefined);
+          assert.equal(accepted.events.includes("end"), !cut);
+        }
+        await settled(listener);
+      });
+    }
+  }
+
+  const makesRoom = skip ??
+    (runtime.name === "bun" ? undefined : "a handshake that was begun can't be ended");
+  it("has room for dialers while strangers begin handshakes that nobody answers", {
+    skip: makesRoom,
+  }, async () => {
+    const { ca, server } = await testNodes();
+    const listener = await listen(listenerTls(ca, server, { requireClientAuth: false }));
+    const tls = dialerTls(ca, undefined);
+    const port = Number(new URL(listener.address).port);
+    const strangers = await Strangers.start(port);
+    const abort = new AbortController();
+    for (let begun = 0; begun < 288; begun += 32) {
+      for (let i = 0; i < 32; i++) {
+        sockets.connect(strangers.end, "127.0.0.1", tls, quicTimes(30), abort.signal)
+          .catch(() => {});
+      }
+      await until(() => strangers.begun >= begun + 32, "the handshakes");
+    }
+    await exchange(await transport.dial(listener.address, dialOptions(tls)), listener);
+    abort.abort(new Error("enough"));
+    strangers.close();
+    await settled(listener);
+    assert.ok(listener.errors.every(({ message }) => /too many handshakes/.test(message)));
+  });
+
   const mutual = skip ?? (peerAuthenticated ? undefined : "no client certificates are asked for");
   const refused: Record<string, () => Promise<Credentials | undefined>> = {
     "no certificate": () => Promise.resolve(undefined),
@@ -338,6 +403,43 @@ describe("QUIC transport", () => {
     });
   }
 });
+
+/** As senders with addresses of others: what they send arrives, and no answer reaches them. */
+class Strangers {
+  readonly end: { readonly host: string; readonly port: number };
+  readonly #near: Socket;
+  readonly #far: Socket;
+  readonly #answered = new Set<string>();
+
+  private constructor(near: Socket, far: Socket, port: number) {
+    this.#near = near;
+    this.#far = far;
+    this.end = { host: "127.0.0.1", port: near.address().port };
+    near.on("message", (packet) => far.send(packet, port, "127.0.0.1"));
+    // Whom a long header is for stands behind the version.
+    far.on("message", (packet) => {
+      if (packet[0]! >= 0x80) this.#answered.add(hexOf(packet.subarray(6, 6 + packet[5]!)));
+    });
+  }
+
+  static async start(port: number): Promise<Strangers> {
+    const sockets = [createSocket("udp4"), createSocket("udp4")] as const;
+    for (const socket of sockets) {
+      await new Promise<void>((resolve) => socket.bind(0, "127.0.0.1", () => resolve()));
+    }
+    return new Strangers(...sockets, port);
+  }
+
+  /** Handshakes that the listener has begun. */
+  get begun(): number {
+    return this.#answered.size;
+  }
+
+  close(): void {
+    this.#near.close();
+    this.#far.close();
+  }
+}
 
 function hexOf(bytes: Uint8Array): string {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
