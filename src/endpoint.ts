@@ -32,6 +32,7 @@ import {
   type RequestHandler,
   type RequestOptions,
 } from "./peer/requests.ts";
+import { DONE } from "./peer/waiters.ts";
 import type { PacketSeal } from "./protocol/datagram/seal.ts";
 import { type StreamHandler, StreamHandlers } from "./peer/stream_handlers.ts";
 import type { TransportStream } from "./peer/web_stream.ts";
@@ -313,22 +314,27 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     checkedWhenFull(options.whenFull);
     const bytes = this.#encode(payload, undefined);
     const result: BroadcastResult = { delivered: [], failed: [] };
-    const note = async (nodeId: string, send: () => Promise<void>) => {
-      try {
-        await send();
-        result.delivered.push(nodeId);
-      } catch (error) {
+    const waiting: Promise<void>[] = [];
+    const note = (nodeId: string, send: () => Promise<void>) => {
+      const failed = (error: unknown) => {
         result.failed.push({ nodeId, error });
+      };
+      try {
+        const sent = send();
+        // What was taken at once costs no promise, and shares its write with the next broadcast.
+        if (sent === DONE) result.delivered.push(nodeId);
+        else waiting.push(sent.then(() => void result.delivered.push(nodeId), failed));
+      } catch (error) {
+        failed(error);
       }
     };
-    await Promise.all([
-      ...Array.from(manager.peers, (peer) => {
-        return note(peer.nodeId, () => this.#send(peer, bytes, options));
-      }),
-      ...this.#onlyDatagrams().map((peer) => {
-        return note(peer.nodeId, () => this.#sendPacket(peer, bytes, options));
-      }),
-    ]);
+    for (const peer of [...manager.peers]) {
+      note(peer.nodeId, () => this.#send(peer, bytes, options));
+    }
+    for (const peer of this.#onlyDatagrams()) {
+      note(peer.nodeId, () => this.#sendPacket(peer, bytes, options));
+    }
+    if (waiting.length > 0) await Promise.all(waiting);
     return result;
   }
 
