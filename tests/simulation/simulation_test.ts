@@ -10,7 +10,7 @@ import { NEWEST } from "./api.ts";
 import { simulate } from "./simulate.ts";
 
 /** Each runtime has seeds of its own; Node's test runner makes promises slow, and has fewer. */
-const RANGES = { deno: [1, 2_000], bun: [2_001, 4_000], node: [4_001, 4_500] } as const;
+const RANGES = { deno: [1, 1_000], bun: [1_001, 2_000], node: [2_001, 2_200] } as const;
 const SEEDS_PER_GROUP = 100;
 
 describe("between living processes every accepted message arrives once, in order in its lane", () => {
