@@ -20,6 +20,10 @@ const BYTES_PER_FRAGMENT = 1024;
 const MIN_LONG_BYTES = 32_768;
 /** A view that is smaller than this share of its buffer is copied where it is kept. */
 const MIN_SHARE = 4;
+/** Copies of short messages that wait one behind the other share memory: they leave in their order. */
+const SHELF_BYTES = 16_384;
+/** A longer one gets memory of its own. */
+const MAX_SHELVED_BYTES = 1_024;
 
 /** A received message, as a whole. One object, used again for each. */
 export class Received {
@@ -68,6 +72,8 @@ export class ReceiveLane {
   heldCharge = 0;
   readonly #maxMessageSize: number;
   readonly #held = new Fifo<Held>();
+  #shelf: ArrayBuffer | undefined;
+  #shelfAt = 0;
   #assembly: Assembly | undefined;
   /** Bytes of the last message in fragments: the next one may be as long. */
   #lastBytes = 0;
@@ -120,7 +126,7 @@ export class ReceiveLane {
 
   /** Keeps a message of the application until `admit`. */
   hold({ topic, payload }: Received): void {
-    this.#held.push({ lastId: this.received, topic, payload: own(payload) });
+    this.#held.push({ lastId: this.received, topic, payload: this.#own(payload) });
     this.heldCharge += chargeOf(payload.length);
   }
 
@@ -128,7 +134,23 @@ export class ReceiveLane {
   admit(): { readonly topic: string | undefined; readonly payload: Uint8Array } | undefined {
     const held = this.#held.shift();
     if (held !== undefined) this.heldCharge -= chargeOf(held.payload.length);
+    if (this.#held.length === 0) this.#shelf = undefined;
     return held;
+  }
+
+  /** Bytes that may be kept: a small view must not keep a large buffer alive. */
+  #own(bytes: Uint8Array): Uint8Array {
+    const { length } = bytes;
+    if (length * MIN_SHARE >= bytes.buffer.byteLength) return bytes;
+    if (length > MAX_SHELVED_BYTES || length === 0) return bytes.slice();
+    if (this.#shelf === undefined || this.#shelfAt + length > SHELF_BYTES) {
+      this.#shelf = new ArrayBuffer(SHELF_BYTES);
+      this.#shelfAt = 0;
+    }
+    const copy = new Uint8Array(this.#shelf, this.#shelfAt, length);
+    this.#shelfAt += length;
+    copy.set(bytes);
+    return copy;
   }
 
   #first(frame: Frame, into: Received): boolean {
@@ -221,11 +243,6 @@ const MAY_BE_FRAGMENTED: readonly boolean[] = [
   ...[true, true, true, true, false, true],
   ...[true, false, true, false, false, false, false, false, false, false],
 ];
-
-/** Bytes that may be kept: a small view must not keep a large buffer alive. */
-function own(bytes: Uint8Array): Uint8Array {
-  return bytes.length * MIN_SHARE < bytes.buffer.byteLength ? bytes.slice() : bytes;
-}
 
 function invalid(problem: string): TransportError {
   return new TransportError("InvalidFrame", `Cannot read a frame: ${problem}`);
