@@ -61,7 +61,7 @@ const { values } = parseArgs({
     runtime: { type: "string", multiple: true, default: [...RUNTIMES] },
     workers: { type: "string", default: "2" },
     seconds: { type: "string", default: "3" },
-    work: { type: "string", default: "20" },
+    work: { type: "string", default: "8" },
     senders: { type: "string", default: "1" },
     repeat: { type: "string", default: "3" },
   },

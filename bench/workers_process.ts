@@ -59,7 +59,9 @@ async function send({ name, address, messageBytes, endpoints }: Task): Promise<(
   const message = new Uint8Array(messageBytes).fill(7);
   for (let number = 0; number < endpoints; number++) {
     const nodeId = `${name}-${number}`;
-    const endpoint = new Endpoint({ nodeId, poolSize: 1, security: "legacy" });
+    // Workers that are busy to the brim take their time with newcomers.
+    const connectTimeoutMs = 30_000;
+    const endpoint = new Endpoint({ nodeId, poolSize: 1, security: "legacy", connectTimeoutMs });
     await endpoint.start();
     await endpoint.connect({ nodeId: "service", address });
     keepSending(endpoint, message);

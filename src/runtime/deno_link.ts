@@ -4,6 +4,7 @@
  * @module
  */
 
+import { setImmediate } from "node:timers";
 import type { TransportError } from "../errors.ts";
 import type { Link, LinkEvents, LinkInfo } from "../transport/transport.ts";
 import { linkFailed } from "./socket_errors.ts";
@@ -11,6 +12,10 @@ import { HIGH_WATER_BYTES } from "./sockets.ts";
 
 const MIN_READ_BYTES = 8 * 1024;
 const MAX_READ_BYTES = 256 * 1024;
+/** What one read brings should be handled in this time, … */
+const SLOW_MS = 2;
+/** … and so long one read may follow the other before other work of the process has its turn. */
+const TURN_MS = 4;
 const NO_BUFFER: Uint8Array<ArrayBuffer> = new Uint8Array(0);
 
 /** Wraps a connection, and from then on owns it. */
@@ -29,6 +34,9 @@ export class DenoLink implements Link {
 
   #buffer = NO_BUFFER;
   #readBytes = MIN_READ_BYTES;
+  #turnSince = -Infinity;
+  /** Whether what the last chunk brought took long to handle. */
+  #slow = false;
   #reading = false;
   #paused = false;
   #held: Uint8Array | undefined;
@@ -125,13 +133,31 @@ export class DenoLink implements Link {
     if (this.#reading) return;
     this.#reading = true;
     while (!this.#paused && !this.#closed && !this.#peerEnded) {
+      if (performance.now() - this.#turnSince > TURN_MS) await this.#nextTurn();
       const chunk = this.#held ?? await this.#readChunk();
       this.#held = undefined;
       if (chunk === undefined || this.#closed) continue;
       if (this.#paused) this.#held = chunk;
-      else if (this.#events?.onData(chunk)) this.#reuse(chunk);
+      else this.#deliver(chunk);
     }
     this.#reading = false;
+  }
+
+  #deliver(chunk: Uint8Array): void {
+    const began = performance.now();
+    if (this.#events?.onData(chunk)) this.#reuse(chunk);
+    // Handlers that take their time get less at once: other connections have their turns, too.
+    this.#slow = performance.now() - began > SLOW_MS;
+    if (this.#slow) this.#readBytes = Math.max(this.#readBytes / 2, MIN_READ_BYTES);
+  }
+
+  /**
+   * A read that finds something is over within the same turn of the loop: a sender that is never
+   * slower than our handler would keep timers and all other connections from theirs.
+   */
+  async #nextTurn(): Promise<void> {
+    await new Promise<void>((resolve) => setImmediate(resolve));
+    this.#turnSince = performance.now();
   }
 
   /** Nobody looks at a chunk any more: the next read may fill its memory. */
@@ -154,7 +180,9 @@ export class DenoLink implements Link {
     }
     if (count === null) this.#onEnd();
     if (count === null || count === 0) return undefined;
-    if (count === buffer.length) this.#readBytes = Math.min(count * 2, MAX_READ_BYTES);
+    if (count === buffer.length && !this.#slow) {
+      this.#readBytes = Math.min(count * 2, MAX_READ_BYTES);
+    }
     // A small read is copied out: its chunk must not hold the large buffer alive.
     if (count < buffer.length / 4) {
       this.#readBytes = Math.max(this.#readBytes / 2, MIN_READ_BYTES);
