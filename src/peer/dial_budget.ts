@@ -52,6 +52,8 @@ export class DialBudget {
   /** Resolves when it is this caller's turn, with a function to call when the attempt is over. */
   acquire(signal: AbortSignal): Promise<() => void> {
     if (signal.aborted) return Promise.reject(signal.reason);
+    // Nobody waits and there is room: the usual case.
+    if (this.#waiters.length === 0 && this.#take()) return Promise.resolve(this.#releaser());
     return new Promise((resolve, reject) => {
       const onAbort = () => {
         waiter.gone = true;
@@ -60,7 +62,6 @@ export class DialBudget {
       };
       const start = () => {
         signal.removeEventListener("abort", onAbort);
-        this.#running++;
         resolve(this.#releaser());
       };
       const waiter: Waiter = { start, gone: false };
@@ -80,14 +81,20 @@ export class DialBudget {
     };
   }
 
+  #take(): boolean {
+    if (this.#running >= this.#concurrent) return false;
+    if (!this.#bucket.tryTake(this.#environment.now())) return false;
+    this.#running++;
+    return true;
+  }
+
   #next(): void {
     while (this.#running < this.#concurrent) {
       const waiter = this.#waiters.peek();
       if (waiter === undefined) break;
       if (!waiter.gone) {
-        const now = this.#environment.now();
-        if (!this.#bucket.tryTake(now)) {
-          return this.#wake(this.#bucket.retryAfterMs(now));
+        if (!this.#take()) {
+          return this.#wake(this.#bucket.retryAfterMs(this.#environment.now()));
         }
         waiter.start();
       }

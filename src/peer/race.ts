@@ -51,6 +51,7 @@ export function race(plan: RacePlan, failures: Failures): Promise<Winner | undef
       over = true;
       cancelTimer();
       signal.removeEventListener("abort", onAbort);
+      if (attempts.size === 0) return;
       const reason = signal.aborted ? signal.reason : new Error("another address was faster");
       for (const attempt of attempts) attempt.abort(reason);
     };

@@ -36,6 +36,8 @@ export const TAG = {
 
 /** An OID of this many bytes is longer than any that is in use; longer ones cost time to print. */
 const MAX_OID_BYTES = 64;
+/** Seven bits more still make a number that is held exactly. */
+const MAX_SMALL_ARC = 2 ** 46 - 1;
 
 /**
  * Walks the elements of one level, front to back; a caller descends by making a reader of an
@@ -126,11 +128,34 @@ export function readOid(contents: Uint8Array): string {
   if (last === undefined || last >= 0x80 || contents.length > MAX_OID_BYTES) {
     throw malformed("an object identifier is empty, cut off or too long");
   }
+  let text = "";
+  let arc = 0;
+  let first = true;
+  for (const byte of contents) {
+    if (first && byte === 0x80) throw paddedOid();
+    if (arc > MAX_SMALL_ARC) return longOid(contents);
+    arc = arc * 128 + (byte & 0x7f);
+    first = byte < 0x80;
+    if (!first) continue;
+    text = text === "" ? headOf(arc) : `${text}.${arc}`;
+    arc = 0;
+  }
+  return text;
+}
+
+/** The first number holds two: 40 * root + second, with root 2 taking all from 80 on. */
+function headOf(arc: number): string {
+  const root = arc < 80 ? Math.trunc(arc / 40) : 2;
+  return `${root}.${arc - root * 40}`;
+}
+
+/** The same for numbers beyond what a number holds exactly. */
+function longOid(contents: Uint8Array): string {
   const arcs: bigint[] = [];
   let arc = 0n;
   let first = true;
   for (const byte of contents) {
-    if (first && byte === 0x80) throw malformed("an object identifier has a padded number");
+    if (first && byte === 0x80) throw paddedOid();
     arc = arc << 7n | BigInt(byte & 0x7f);
     first = byte < 0x80;
     if (first) {
@@ -138,10 +163,13 @@ export function readOid(contents: Uint8Array): string {
       arc = 0n;
     }
   }
-  // The first number holds two: 40 * root + second, with root 2 taking all from 80 on.
   const head = arcs[0]!;
   const root = head < 80n ? head / 40n : 2n;
   return [root, head - root * 40n, ...arcs.slice(1)].join(".");
+}
+
+function paddedOid(): TransportError {
+  return malformed("an object identifier has a padded number");
 }
 
 /** A UTCTime or GeneralizedTime in milliseconds since the epoch, in the forms of RFC 5280, 4.1.2.5. */

@@ -116,7 +116,6 @@ export class TlsAcceptor {
   #rawOf(socket: TLSSocket): Socket | undefined {
     if (this.#handshakes.has(socket)) return socket;
     const parent: unknown = Reflect.get(socket, "_parent");
-    for (const raw of this.#handshakes.keys()) if (raw === parent) return raw;
-    return undefined;
+    return this.#handshakes.has(parent as Socket) ? parent as Socket : undefined;
   }
 }

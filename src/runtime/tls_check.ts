@@ -6,9 +6,10 @@
 
 import { createPrivateKey, X509Certificate } from "node:crypto";
 import type { LinkTls } from "../transport/transport.ts";
+import { TlsMemo } from "./tls_memo.ts";
 
 /** Settings that were found usable; a dialer asks again with the same ones. */
-const usable = new WeakSet<LinkTls>();
+const usable = new TlsMemo<true>();
 
 /**
  * Parses the certificates and the key, and holds them against each other.
@@ -16,8 +17,10 @@ const usable = new WeakSet<LinkTls>();
  * @throws {Error} Where one of them is missing or not PEM, or the key is another certificate's.
  */
 export function checkTls(tls: LinkTls): void {
-  if (usable.has(tls)) return;
-  const { cert, key, ca } = tls;
+  usable.get(tls, checkAnew);
+}
+
+function checkAnew({ cert, key, ca }: LinkTls): true {
   if ((cert === undefined) !== (key === undefined)) {
     throw new Error("a certificate and a key are of use only together");
   }
@@ -28,5 +31,5 @@ export function checkTls(tls: LinkTls): void {
       throw new Error("the key does not belong to the certificate");
     }
   }
-  usable.add(tls);
+  return true;
 }
