@@ -17,7 +17,13 @@ import type { Session } from "../protocol/v3/session.ts";
 import { StreamTable } from "../protocol/v3/streams.ts";
 import { KIND, type Lane } from "../protocol/v3/types.ts";
 import { encodeTopic } from "../protocol/v3/topic.ts";
-import { type Handlers, request, type RequestOptions, RequestServer } from "./requests.ts";
+import {
+  type Handlers,
+  request,
+  type RequestOptions,
+  RequestServer,
+  type ServerHost,
+} from "./requests.ts";
 import type { StreamHandlers } from "./stream_handlers.ts";
 import { TransportStream } from "./web_stream.ts";
 
@@ -55,67 +61,40 @@ export class Exchange implements SessionPort {
   readonly #backlog: Backlog;
   readonly #host: ExchangeHost;
   readonly #link: ExchangeLink;
-  readonly #calls: Calls;
-  readonly #served: Served;
-  readonly #streams: StreamTable;
+  // Most peers never ask: a table is made when it is first needed.
+  #calls: Calls | undefined;
+  #served: Served | undefined;
+  #streams: StreamTable | undefined;
+  /** The session that has begun. */
+  #session: Session | undefined;
   #maxMessageSize: number;
+  #peerMaxStreams: number;
   #streamsAgreed = false;
 
-  /** Makes empty tables. */
+  /** Without anything under way. */
   constructor(nodeId: string, backlog: Backlog, host: ExchangeHost, link: ExchangeLink) {
     this.#nodeId = nodeId;
     this.#backlog = backlog;
     this.#host = host;
     this.#link = link;
     this.#maxMessageSize = host.maxMessageSize;
-    const agreedSize = () => this.#maxMessageSize;
-    const onHandlerError = (error: unknown, what: string) =>
-      host.onHandlerError(nodeId, error, what);
-    this.#calls = new Calls(this, {
-      peer: nodeId,
-      onSooner: () => link.onTimer(),
-      unconnected: () => link.unconnected(),
-    });
-    const server = new RequestServer(host.handlers, {
-      nodeId,
-      get maxMessageSize() {
-        return agreedSize();
-      },
-      now: () => link.now(),
-      epochNow: () => host.wallClock(),
-      onHandlerError,
-      onRefused: () => host.onRefused(nodeId),
-      onRelieved() {},
-    });
-    this.#served = new Served(this, {
-      peer: nodeId,
-      maxRequests: host.maxRequests,
-      limitOf: (topic) => host.handlers.limitOf(topic),
-    }, server);
-    this.#streams = new StreamTable(
-      this,
-      host.maxStreams,
-      { peer: nodeId, maxStreams: host.maxStreams },
-      {
-        onStream: (core) => host.streamHandlers.dispatch(core, { nodeId, onHandlerError }),
-        onRefused: () => host.onRefused(nodeId),
-      },
-    );
+    this.#peerMaxStreams = host.maxStreams;
   }
 
   /** Requests of ours that are under way. */
   get openRequests(): number {
-    return this.#calls.open;
+    return this.#calls?.open ?? 0;
   }
 
   /** Requests of the peer that run here. */
   get runningRequests(): number {
-    return this.#served.running;
+    return this.#served?.running ?? 0;
   }
 
   /** Streams that are open, either way. */
   get openStreams(): number {
-    return this.#streams.ours + this.#streams.theirs;
+    const streams = this.#streams;
+    return streams === undefined ? 0 : streams.ours + streams.theirs;
   }
 
   // --- what the application asks ---
@@ -132,7 +111,7 @@ export class Exchange implements SessionPort {
 
   /** @ignore */
   get calls(): Calls {
-    return this.#calls;
+    return this.#calls ??= this.#newCalls();
   }
 
   /** @ignore */
@@ -156,7 +135,7 @@ export class Exchange implements SessionPort {
       throw new MessageTooLargeError(text, length, most, { peer });
     }
     const bytes = topic === undefined ? undefined : encodeTopic(topic);
-    const core = this.#streams.open(lane, topic, bytes, new Uint8Array(payload));
+    const core = this.#streamTable.open(lane, topic, bytes, new Uint8Array(payload));
     return new TransportStream(this.#nodeId, core);
   }
 
@@ -164,27 +143,35 @@ export class Exchange implements SessionPort {
 
   /** A session begins. */
   begin(session: Session, negotiated: Negotiated): void {
+    this.#session = session;
     this.#maxMessageSize = session.maxPayload;
+    this.#peerMaxStreams = negotiated.maxStreams;
     this.#streamsAgreed = negotiated.capabilities.has("streams");
-    session.streams = this.#streams;
-    this.#calls.begin(this);
-    this.#served.begin(this);
-    this.#streams.begin(this, negotiated.maxStreams, session.maxPayload);
+    this.#calls?.begin(this);
+    this.#served?.begin(this);
+    if (this.#streams === undefined) return;
+    this.#beginStreams(this.#streams, session);
     if (!this.#streamsAgreed) this.#streams.refuseOpening(this.#noStreams());
+  }
+
+  #beginStreams(streams: StreamTable, session: Session): void {
+    session.streams = streams;
+    streams.begin(this, this.#peerMaxStreams, session.maxPayload);
   }
 
   /** The session has ended. */
   end(error: TransportError): void {
-    this.#calls.end(error);
-    this.#served.end();
-    this.#streams.end(error);
+    this.#session = undefined;
+    this.#calls?.end(error);
+    this.#served?.end();
+    this.#streams?.end(error);
   }
 
   /** The peer is given up. */
   fail(error: TransportError): void {
-    this.#calls.fail(error);
-    this.#served.end();
-    this.#streams.end(error);
+    this.#calls?.fail(error);
+    this.#served?.end();
+    this.#streams?.end(error);
   }
 
   /** Throws where a request or a stream must not be taken: the peer does not take our answers. */
@@ -194,8 +181,8 @@ export class Exchange implements SessionPort {
       const text = "Cannot read a frame: streams were not negotiated";
       throw new TransportError("InvalidFrame", text, { peer });
     }
-    const table = kind === KIND.request ? this.#served : this.#streams;
-    if (!table.overloaded) return;
+    const overloaded = kind === KIND.request ? this.#served?.overloaded : this.#streams?.overloaded;
+    if (overloaded !== true) return;
     const text = `Cannot go on with the connection: ${peer} asks and takes no answers`;
     throw new TransportError("Backpressure", text, { peer });
   }
@@ -205,40 +192,79 @@ export class Exchange implements SessionPort {
     const { lane, id, topic, payload, refHigh, refLow } = received;
     switch (received.kind) {
       case KIND.request:
-        this.#served.handleRequest(lane, id, topic, payload, received.msLeft, now);
+        this.#server.handleRequest(lane, id, topic, payload, received.msLeft, now);
         return this.#link.onTimer();
       case KIND.response:
-        return this.#calls.handleResponse(lane, toId(refHigh, refLow), payload);
+        return this.calls.handleResponse(lane, toId(refHigh, refLow), payload);
       case KIND.error: {
         const { code, message } = readCodeMessage(payload);
-        return this.#calls.handleError(lane, toId(refHigh, refLow), code, message);
+        return this.calls.handleError(lane, toId(refHigh, refLow), code, message);
       }
       case KIND.cancel:
-        return this.#served.handleCancel(lane, toId(refHigh, refLow));
+        return this.#server.handleCancel(lane, toId(refHigh, refLow));
       case KIND.streamOpen:
-        return this.#streams.handleOpen(lane, id, topic, payload);
+        return this.#streamTable.handleOpen(lane, id, topic, payload);
       case KIND.streamData:
-        return this.#streams.handleData(lane, refHigh, refLow, payload);
+        return this.#streamTable.handleData(lane, refHigh, refLow, payload);
       case KIND.streamEnd:
-        return this.#streams.handleEnd(lane, refHigh, refLow);
+        return this.#streamTable.handleEnd(lane, refHigh, refLow);
       case KIND.streamReset: {
         const { code, message } = readCodeMessage(payload);
-        return this.#streams.handleReset(lane, refHigh, refLow, code, message);
+        return this.#streamTable.handleReset(lane, refHigh, refLow, code, message);
       }
       case KIND.streamWindow:
-        return this.#streams.handleWindow(lane, refHigh, refLow, readU32(payload, 0));
+        return this.#streamTable.handleWindow(lane, refHigh, refLow, readU32(payload, 0));
     }
   }
 
   /** The earliest time at which `handleTimeout` has something to do. */
   nextTimeout(): number {
-    return Math.min(this.#calls.nextTimeout() ?? Infinity, this.#served.nextTimeout() ?? Infinity);
+    const calls = this.#calls?.nextTimeout() ?? Infinity;
+    return Math.min(calls, this.#served?.nextTimeout() ?? Infinity);
   }
 
   /** Time has passed. */
   handleTimeout(now: number): void {
-    this.#calls.handleTimeout(now);
-    this.#served.handleTimeout(now);
+    this.#calls?.handleTimeout(now);
+    this.#served?.handleTimeout(now);
+  }
+
+  get #server(): Served {
+    return this.#served ??= this.#newServed();
+  }
+
+  get #streamTable(): StreamTable {
+    return this.#streams ??= this.#newStreams();
+  }
+
+  #newCalls(): Calls {
+    const link = this.#link;
+    return new Calls(this, {
+      peer: this.#nodeId,
+      onSooner: () => link.onTimer(),
+      unconnected: () => link.unconnected(),
+    });
+  }
+
+  #newServed(): Served {
+    const { handlers, maxRequests } = this.#host;
+    const server = new RequestServer(handlers, new Serving(this, this.#host, this.#link));
+    const limitOf = (topic: string | undefined) => handlers.limitOf(topic);
+    return new Served(this, { peer: this.#nodeId, maxRequests, limitOf }, server);
+  }
+
+  #newStreams(): StreamTable {
+    const host = this.#host;
+    const nodeId = this.#nodeId;
+    const { maxStreams } = host;
+    const onHandlerError = (error: unknown, what: string) =>
+      host.onHandlerError(nodeId, error, what);
+    const streams = new StreamTable(this, this.#peerMaxStreams, { peer: nodeId, maxStreams }, {
+      onStream: (core) => host.streamHandlers.dispatch(core, { nodeId, onHandlerError }),
+      onRefused: () => host.onRefused(nodeId),
+    });
+    if (this.#session !== undefined) this.#beginStreams(streams, this.#session);
+    return streams;
   }
 
   #noStreams(): TransportError {
@@ -275,4 +301,41 @@ export class Exchange implements SessionPort {
   wake(): void {
     this.#link.session()?.pump(this.#link.now());
   }
+}
+
+/** What serving the requests of one peer needs of everything around it. */
+class Serving implements ServerHost {
+  readonly nodeId: string;
+  readonly #exchange: Exchange;
+  readonly #host: ExchangeHost;
+  readonly #link: ExchangeLink;
+
+  constructor(exchange: Exchange, host: ExchangeHost, link: ExchangeLink) {
+    this.nodeId = exchange.nodeId;
+    this.#exchange = exchange;
+    this.#host = host;
+    this.#link = link;
+  }
+
+  get maxMessageSize(): number {
+    return this.#exchange.maxMessageSize;
+  }
+
+  now(): number {
+    return this.#link.now();
+  }
+
+  epochNow(): number {
+    return this.#host.wallClock();
+  }
+
+  onHandlerError(error: unknown, what: string): void {
+    this.#host.onHandlerError(this.nodeId, error, what);
+  }
+
+  onRefused(): void {
+    this.#host.onRefused(this.nodeId);
+  }
+
+  onRelieved(): void {}
 }

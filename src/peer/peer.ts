@@ -11,7 +11,10 @@ import type { Rejection } from "../protocol/connection.ts";
 import type { Negotiated } from "../protocol/handshake.ts";
 import { TokenBucket } from "../protocol/token_bucket.ts";
 import { datagramBytes, decodeDatagram, encodeDatagram } from "../protocol/v3/datagram.ts";
-import type { MessageSeal } from "../protocol/v3/session.ts";
+import type { Backlog } from "../protocol/v3/backlog.ts";
+import type { Unconnected } from "../protocol/v3/calls.ts";
+import type { Received } from "../protocol/v3/receive_lane.ts";
+import type { Ended, MessageSeal, Session } from "../protocol/v3/session.ts";
 import {
   GOAWAY,
   type GoawayCode,
@@ -27,10 +30,10 @@ import type { PeerIdentity } from "./identity.ts";
 import type { Lifecycle } from "./lifecycle.ts";
 import type { Bandwidth, PeerPace } from "./bandwidth.ts";
 import { Pool, type PoolOwner, type PoolSettings } from "./pool.ts";
-import { Exchange, type ExchangeHost } from "./exchange.ts";
+import { Exchange, type ExchangeHost, type ExchangeLink } from "./exchange.ts";
 import { HeldDatagrams } from "./held_datagrams.ts";
-import { Outgoing, type Undelivered } from "./outgoing.ts";
-import { PeerSession, PROBE_MS } from "./peer_session.ts";
+import { Outgoing, type OutgoingHost, type Undelivered } from "./outgoing.ts";
+import { PeerSession, type PeerSessionHost, PROBE_MS } from "./peer_session.ts";
 import type { SendPlan } from "./send_queue.ts";
 import type { DialAttempt } from "./slot.ts";
 import { DONE, WaiterSet } from "./waiters.ts";
@@ -75,17 +78,19 @@ export interface PeerHost {
   onGone(peer: Peer): void;
 }
 
+const NO_ADDRESSES: readonly string[] = [];
+
 /** A peer. */
-export class Peer implements DriverOwner, PoolOwner {
+export class Peer implements DriverOwner, PoolOwner, PeerSessionHost, ExchangeLink {
   readonly nodeId: string;
   readonly ownNodeId: string;
   readonly settings: PoolSettings;
   /** Where it may be dialed; empty for a peer that only ever dialed us. */
-  addresses: readonly string[] = [];
+  addresses: readonly string[] = NO_ADDRESSES;
   /** Where it says that it can be reached. */
-  advertised: readonly string[] = [];
+  advertised: readonly string[] = NO_ADDRESSES;
   /** Those of them that may be dialed, in our own words. */
-  #trusted: readonly string[] = [];
+  #trusted: readonly string[] = NO_ADDRESSES;
   /** The address that worked last. */
   dialedAddress: string | undefined;
   /** Whether it was dialed for a message only, and is left when it is idle for long. */
@@ -97,7 +102,10 @@ export class Peer implements DriverOwner, PoolOwner {
   readonly #host: PeerHost;
   readonly #pool: Pool;
   readonly #outgoing: Outgoing;
-  readonly #pace: PeerPace | undefined;
+  /** @ignore */
+  readonly pace: PeerPace | undefined;
+  /** @ignore */
+  readonly seal: MessageSeal | undefined;
   readonly #session: PeerSession;
   /** Requests and streams. */
   readonly exchange: Exchange;
@@ -106,9 +114,9 @@ export class Peer implements DriverOwner, PoolOwner {
   #state: PeerState = "connecting";
   #wasUp = false;
   /** Closed connections whose last messages still wait, oldest first; newer ones wait for them. */
-  readonly #remains = new Set<Driver>();
+  #remains: Set<Driver> | undefined;
   #pendingHandlers = 0;
-  readonly #datagrams = new HeldDatagrams();
+  #datagrams: HeldDatagrams | undefined;
   #rateHeld = false;
   #cancelRateTimer: (() => void) | undefined;
   #cancelAbsence: (() => void) | undefined;
@@ -120,100 +128,27 @@ export class Peer implements DriverOwner, PoolOwner {
   #cancelResume: (() => void) | undefined;
   /** Whether the peer said that it is closing. */
   #closing = false;
-  readonly #suspects = new Set<Driver>();
+  #suspects: Set<Driver> | undefined;
   #health: PeerHealth = "down";
 
   /** Makes a peer without connections. */
   constructor(nodeId: string, host: PeerHost, generation: number) {
-    const { options, environment } = host;
+    const { options } = host;
     this.nodeId = nodeId;
     this.ownNodeId = options.nodeId;
     this.#host = host;
-    this.settings = {
-      poolSize: options.poolSize,
-      strategy: options.pool.strategy,
-      minConnections: options.pool.minConnections,
-      idleTimeoutMs: options.pool.idleTimeoutMs,
-      maxLifetimeMs: options.pool.maxLifetimeMs,
-      upgradeIntervalMs: options.pool.upgradeIntervalMs,
-      retireMs: options.connectTimeoutMs,
-      keepaliveMs: options.keepalive ? options.keepaliveIntervalSecs * 1000 : undefined,
-      connectTimeoutMs: options.connectTimeoutMs,
-      reconnect: options.reconnect,
-    };
+    this.settings = settingsOf(options);
     this.#pool = new Pool(this);
-    const newBucket = () =>
-      options.rateLimit.enabled ? new TokenBucket(options.rateLimit, environment.now()) : undefined;
-    this.#bucketIn = newBucket();
-    this.#pace = host.bandwidth.pace(() => this.#outgoing.pump());
-    this.#outgoing = new Outgoing({
-      nodeId,
-      pace: this.#pace,
-      traffic: this.traffic,
-      now: () => environment.now(),
-      session: () => this.#session.current,
-      sender: () => this.#pool.sender,
-      loose: () => this.#pool.loose(),
-      sendDatagram: (payload, plan) => this.#sendDatagram(payload, plan),
-      drivers: () => this.#pool.drivers,
-      onUndelivered: (message) => host.onUndelivered(this, message),
-    }, {
+    this.#bucketIn = newBucket(host);
+    this.pace = paceOf(this, host);
+    this.seal = host.sealFor(nodeId);
+    this.#outgoing = new Outgoing(new WayOut(this, host), {
       maxPendingMessages: options.maxPendingMessages,
       maxPendingBytes: options.maxPendingBytes,
-      bucket: newBucket(),
+      bucket: newBucket(host),
     });
-    this.#session = this.#newSession(generation);
-    this.exchange = new Exchange(this.nodeId, this.#outgoing.backlog, host.exchange, {
-      now: () => environment.now(),
-      session: () => this.#session.current,
-      unconnected: () => this.connectionCount > 0 ? undefined : { error: this.#lastFailure },
-      onTimer: () => this.#arm(),
-      onFreed: () => this.#outgoing.admit(),
-    });
-  }
-
-  #newSession(generation: number): PeerSession {
-    const { options, environment } = this.#host;
-    return new PeerSession({
-      nodeId: this.nodeId,
-      options,
-      environment,
-      backlog: this.#outgoing.backlog,
-      pace: this.#pace,
-      seal: this.#host.sealFor(this.nodeId),
-      nextGeneration: () => this.#host.nextGeneration(),
-      wantsMessage: () => this.#wantsNow() && this.#remains.size === 0 && this.#hasToken(),
-      onMessage: (lane, topic, payload) => this.#received(lane, topic, payload),
-      onOther: (received, now) => this.exchange.handle(received, now),
-      checkLoad: (kind) => this.exchange.checkLoad(kind),
-      onSent: (payloadBytes) => {
-        this.traffic.messagesSent++;
-        this.traffic.payloadBytesSent += payloadBytes;
-      },
-      onBusy: () => this.#pool.busy(),
-      onPayloadFree: (payload) => this.#outgoing.copies.release(payload),
-      onRoom: () => this.#outgoing.admit(),
-      onBegin: (session, negotiated) => {
-        this.signs ||= negotiated.capabilities.has("signed");
-        this.exchange.begin(session, negotiated);
-        this.#outgoing.refuseUnfit(session);
-      },
-      onEnd: (session, ended, error) => {
-        this.#cancelResume?.();
-        this.#cancelResume = undefined;
-        this.traffic.messagesLost += session.lost;
-        this.traffic.duplicates += session.duplicates;
-        for (const message of ended) {
-          if (message.kind !== KIND.data) continue;
-          const { payload, lane, topic } = message;
-          const reported = { payload, lane: LANE_NAMES[lane], topic };
-          this.#outgoing.undelivered(reported, error.message, "unknown", error);
-        }
-        this.exchange.end(error);
-        this.#outgoing.admit();
-      },
-      onTimer: () => this.#arm(),
-    }, generation);
+    this.#session = new PeerSession(this, generation);
+    this.exchange = new Exchange(this.nodeId, this.#outgoing.backlog, host.exchange, this);
   }
 
   /** Where it is dialed: what worked last, or else the first; undefined where it only dialed us. */
@@ -526,13 +461,145 @@ export class Peer implements DriverOwner, PoolOwner {
     const usable = drivers.filter((driver) => driver.active);
     const health = usable.length === 0
       ? "down"
-      : usable.every((driver) => this.#suspects.has(driver))
+      : usable.every((driver) => this.#suspects?.has(driver))
       ? "suspect"
       : "up";
     const previous = this.#health;
     if (health === previous) return;
     this.#health = health;
     this.#host.onHealth(this, health, previous);
+  }
+
+  // --- what the session and the exchange tell ---
+
+  /** @ignore */
+  get options(): ResolvedOptions {
+    return this.#host.options;
+  }
+
+  /** @ignore */
+  get environment(): Environment {
+    return this.#host.environment;
+  }
+
+  /** @ignore */
+  get backlog(): Backlog {
+    return this.#outgoing.backlog;
+  }
+
+  /** @ignore */
+  session(): Session | undefined {
+    return this.#session.current;
+  }
+
+  /** @ignore */
+  nextGeneration(): number {
+    return this.#host.nextGeneration();
+  }
+
+  /** @ignore */
+  takesMessage(): boolean {
+    return this.#wantsNow() && !this.#hasRemains && this.#hasToken();
+  }
+
+  /** @ignore */
+  receive(lane: Lane, topic: string | undefined, payload: Uint8Array): void {
+    this.#bucketIn?.tryTake(this.now());
+    this.traffic.messagesReceived++;
+    this.traffic.payloadBytesReceived += payload.length;
+    this.#host.deliver(this, payload, LANE_NAMES[lane], topic);
+  }
+
+  /** @ignore */
+  onOther(received: Received, now: number): void {
+    this.exchange.handle(received, now);
+  }
+
+  /** @ignore */
+  checkLoad(kind: number): void {
+    this.exchange.checkLoad(kind);
+  }
+
+  /** @ignore */
+  onSent(payloadBytes: number): void {
+    this.traffic.messagesSent++;
+    this.traffic.payloadBytesSent += payloadBytes;
+  }
+
+  /** @ignore */
+  onPayloadFree(payload: Uint8Array): void {
+    this.#outgoing.copies.release(payload);
+  }
+
+  /** @ignore */
+  onRoom(): void {
+    this.#outgoing.admit();
+  }
+
+  /** @ignore */
+  onFreed(): void {
+    this.#outgoing.admit();
+  }
+
+  /** @ignore */
+  onBegin(session: Session, negotiated: Negotiated): void {
+    this.signs ||= negotiated.capabilities.has("signed");
+    this.exchange.begin(session, negotiated);
+    this.#outgoing.refuseUnfit(session);
+  }
+
+  /** @ignore */
+  onEnd(session: Session, ended: readonly Ended[], error: TransportError): void {
+    this.#cancelResume?.();
+    this.#cancelResume = undefined;
+    this.traffic.messagesLost += session.lost;
+    this.traffic.duplicates += session.duplicates;
+    for (const message of ended) {
+      if (message.kind !== KIND.data) continue;
+      const { payload, lane, topic } = message;
+      const reported = { payload, lane: LANE_NAMES[lane], topic };
+      this.#outgoing.undelivered(reported, error.message, "unknown", error);
+    }
+    this.exchange.end(error);
+    this.#outgoing.admit();
+  }
+
+  /** @ignore */
+  onTimer(): void {
+    this.#arm();
+  }
+
+  /** @ignore */
+  unconnected(): Unconnected | undefined {
+    return this.connectionCount > 0 ? undefined : { error: this.#lastFailure };
+  }
+
+  // --- what the way out asks ---
+
+  /** @ignore */
+  pump(): void {
+    this.#outgoing.pump();
+  }
+
+  /** @ignore */
+  sender(): Driver | undefined {
+    return this.#pool.sender;
+  }
+
+  /** @ignore */
+  loose(): Driver | undefined {
+    return this.#pool.loose();
+  }
+
+  /** @ignore */
+  sendDatagram(payload: Uint8Array, { lane, topic }: SendPlan): boolean {
+    const bytes = datagramBytes(payload.length, topic);
+    const driver = this.#pool.drivers.find((driver) => driver.maxDatagramBytes >= bytes);
+    if (driver?.sendDatagram(encodeDatagram(lane, topic, payload)) !== true) return false;
+    this.pace?.spend(lane, bytes);
+    this.traffic.messagesSent++;
+    this.traffic.payloadBytesSent += payload.length;
+    return true;
   }
 
   // --- what the pool tells ---
@@ -633,7 +700,7 @@ export class Peer implements DriverOwner, PoolOwner {
     }
     this.#cancelAbsence = this.setTimer(this.#host.options.resumeWindowMs, () => {
       // What it sent and nobody has taken yet is not thrown away with it.
-      if (this.#remains.size > 0 || this.#session.holds) this.#awaitReturn(reason);
+      if (this.#hasRemains || this.#session.holds) this.#awaitReturn(reason);
       else this.#finish("closed", reason);
     });
   }
@@ -658,7 +725,7 @@ export class Peer implements DriverOwner, PoolOwner {
     this.#forgetPast();
     if (wasActive) this.#host.onDown(this, error);
     if (state === "closed") {
-      if (this.#pool.drivers.length === 0) this.#pace?.end();
+      if (this.#pool.drivers.length === 0) this.pace?.end();
       this.#host.onGone(this);
     }
   }
@@ -686,7 +753,7 @@ export class Peer implements DriverOwner, PoolOwner {
   /** @ignore */
   wantsMessage(driver: Driver): boolean {
     if (!this.#wantsNow() || this.#session.hasPast) return false;
-    if (this.#remains.size > 0 && !this.#remains.has(driver)) return false;
+    if (this.#hasRemains && !this.#remains?.has(driver)) return false;
     return this.#pool.mayDeliver(driver) && this.#hasToken();
   }
 
@@ -700,32 +767,20 @@ export class Peer implements DriverOwner, PoolOwner {
   onDatagram(driver: Driver, bytes: Uint8Array): void {
     const message = decodeDatagram(bytes, driver.negotiated!.maxMessageSize);
     if (message === undefined) return;
+    this.#datagrams ??= new HeldDatagrams();
     if (!this.#datagrams.push(message)) this.traffic.messagesLost++;
-    this.#deliverDatagrams();
+    this.#deliverDatagrams(this.#datagrams);
   }
 
-  #deliverDatagrams(): void {
-    while (this.#datagrams.length > 0 && this.#wantsNow() && this.#hasToken()) {
-      const { lane, topic, payload } = this.#datagrams.shift()!;
-      this.#received(lane, topic, payload);
+  #deliverDatagrams(datagrams: HeldDatagrams): void {
+    while (datagrams.length > 0 && this.#wantsNow() && this.#hasToken()) {
+      const { lane, topic, payload } = datagrams.shift()!;
+      this.receive(lane, topic, payload);
     }
   }
 
-  #sendDatagram(payload: Uint8Array, { lane, topic }: SendPlan): boolean {
-    const bytes = datagramBytes(payload.length, topic);
-    const driver = this.#pool.drivers.find((driver) => driver.maxDatagramBytes >= bytes);
-    if (driver?.sendDatagram(encodeDatagram(lane, topic, payload)) !== true) return false;
-    this.#pace?.spend(lane, bytes);
-    this.traffic.messagesSent++;
-    this.traffic.payloadBytesSent += payload.length;
-    return true;
-  }
-
-  #received(lane: Lane, topic: string | undefined, payload: Uint8Array): void {
-    this.#bucketIn?.tryTake(this.now());
-    this.traffic.messagesReceived++;
-    this.traffic.payloadBytesReceived += payload.length;
-    this.#host.deliver(this, payload, LANE_NAMES[lane], topic);
+  get #hasRemains(): boolean {
+    return this.#remains !== undefined && this.#remains.size > 0;
   }
 
   #wantsNow(): boolean {
@@ -745,8 +800,8 @@ export class Peer implements DriverOwner, PoolOwner {
 
   /** @ignore */
   onSuspect(driver: Driver, suspect: boolean): void {
-    if (suspect) this.#suspects.add(driver);
-    else this.#suspects.delete(driver);
+    if (suspect) (this.#suspects ??= new Set()).add(driver);
+    else this.#suspects?.delete(driver);
     this.#setHealth();
   }
 
@@ -781,10 +836,10 @@ export class Peer implements DriverOwner, PoolOwner {
     const error = failure ?? (driver.retiring ? undefined : this.#unannounced(driver));
     this.#host.onConnectionGone(driver);
     this.#moveCounters(driver);
-    this.#suspects.delete(driver);
+    this.#suspects?.delete(driver);
     this.#session.leave(driver);
     this.#closeOrphans();
-    if (driver.hasRemains) this.#remains.add(driver);
+    if (driver.hasRemains) (this.#remains ??= new Set()).add(driver);
     const why = error?.message ?? "the connection was closed";
     const { unsent, unknown } = driver.takeUndelivered(error === undefined);
     const report = (payload: Uint8Array, fate: "unknown" | "unsent") =>
@@ -803,7 +858,7 @@ export class Peer implements DriverOwner, PoolOwner {
     this.#forgetPast();
     this.#setHealth();
     this.#outgoing.checkFlushed();
-    if (this.#state === "closed" && this.#pool.drivers.length === 0) this.#pace?.end();
+    if (this.#state === "closed" && this.#pool.drivers.length === 0) this.pace?.end();
     this.#host.onQuiet(this);
   }
 
@@ -827,13 +882,13 @@ export class Peer implements DriverOwner, PoolOwner {
 
   /** Lets the connections look again whether messages are wanted, the oldest first. */
   releaseAll(): void {
-    for (const driver of [...this.#remains]) {
+    for (const driver of [...this.#remains ?? []]) {
       driver.release();
       this.#moveCounters(driver);
       if (driver.hasRemains) return;
-      this.#remains.delete(driver);
+      this.#remains?.delete(driver);
     }
-    this.#deliverDatagrams();
+    if (this.#datagrams !== undefined) this.#deliverDatagrams(this.#datagrams);
     this.#session.release();
     for (const driver of this.#pool.drivers) driver.release();
   }
@@ -855,6 +910,84 @@ export class Peer implements DriverOwner, PoolOwner {
     });
     return false;
   }
+}
+
+/** What the way out needs of a peer. */
+class WayOut implements OutgoingHost {
+  readonly nodeId: string;
+  readonly traffic: TrafficStats;
+  readonly pace: PeerPace | undefined;
+  readonly #peer: Peer;
+  readonly #host: PeerHost;
+
+  constructor(peer: Peer, host: PeerHost) {
+    this.nodeId = peer.nodeId;
+    this.traffic = peer.traffic;
+    this.pace = peer.pace;
+    this.#peer = peer;
+    this.#host = host;
+  }
+
+  now(): number {
+    return this.#host.environment.now();
+  }
+
+  session(): Session | undefined {
+    return this.#peer.session();
+  }
+
+  sender(): Driver | undefined {
+    return this.#peer.sender();
+  }
+
+  loose(): Driver | undefined {
+    return this.#peer.loose();
+  }
+
+  sendDatagram(payload: Uint8Array, plan: SendPlan): boolean {
+    return this.#peer.sendDatagram(payload, plan);
+  }
+
+  drivers(): readonly Driver[] {
+    return this.#peer.drivers;
+  }
+
+  onUndelivered(message: Undelivered): void {
+    this.#host.onUndelivered(this.#peer, message);
+  }
+}
+
+const poolSettings = new WeakMap<ResolvedOptions, PoolSettings>();
+
+/** The settings that all pools of an endpoint share. */
+function settingsOf(options: ResolvedOptions): PoolSettings {
+  let settings = poolSettings.get(options);
+  if (settings === undefined) {
+    settings = {
+      poolSize: options.poolSize,
+      strategy: options.pool.strategy,
+      minConnections: options.pool.minConnections,
+      idleTimeoutMs: options.pool.idleTimeoutMs,
+      maxLifetimeMs: options.pool.maxLifetimeMs,
+      upgradeIntervalMs: options.pool.upgradeIntervalMs,
+      retireMs: options.connectTimeoutMs,
+      keepaliveMs: options.keepalive ? options.keepaliveIntervalSecs * 1000 : undefined,
+      connectTimeoutMs: options.connectTimeoutMs,
+      reconnect: options.reconnect,
+    };
+    poolSettings.set(options, settings);
+  }
+  return settings;
+}
+
+function newBucket({ options, environment }: PeerHost): TokenBucket | undefined {
+  if (!options.rateLimit.enabled) return undefined;
+  return new TokenBucket(options.rateLimit, environment.now());
+}
+
+/** Not within the constructor, where each peer would keep its variables. */
+function paceOf(peer: Peer, { bandwidth }: PeerHost): PeerPace | undefined {
+  return bandwidth.pace(() => peer.pump());
 }
 
 function driverTraffic(driver: Driver): TrafficStats {

@@ -14,8 +14,14 @@ import type { Negotiated, SessionClaim, SessionOffer } from "../protocol/handsha
 import type { Rejection } from "../protocol/handshaker.ts";
 import type { Backlog } from "../protocol/v3/backlog.ts";
 import type { Received } from "../protocol/v3/receive_lane.ts";
-import { type Ended, type MessageSeal, type Pace, Session } from "../protocol/v3/session.ts";
-import type { Lane } from "../protocol/v3/types.ts";
+import {
+  type Ended,
+  type MessageSeal,
+  type Pace,
+  Session,
+  type SessionSink,
+} from "../protocol/v3/session.ts";
+import type { Kind, Lane } from "../protocol/v3/types.ts";
 import type { Environment } from "../runtime/environment.ts";
 import type { Driver } from "./driver.ts";
 
@@ -25,6 +31,7 @@ const SESSION_ID_BYTES = 16;
 /** Names of a session that are remembered: a peer may make up as many as it likes. */
 const MAX_NAMES = 64;
 const NOTHING = [0, 0, 0] as const;
+const NO_IDS: readonly string[] = [];
 
 /** What a session needs of the peer around it. */
 export interface PeerSessionHost {
@@ -39,8 +46,9 @@ export interface PeerSessionHost {
   /** A number that is higher than every generation before it. */
   nextGeneration(): number;
   /** Whether a message of the peer can be taken now. */
-  wantsMessage(): boolean;
-  onMessage(lane: Lane, topic: string | undefined, payload: Uint8Array): void;
+  takesMessage(): boolean;
+  /** A message of the peer. */
+  receive(lane: Lane, topic: string | undefined, payload: Uint8Array): void;
   /** A request, a response or a frame of a stream. */
   onOther(received: Received, now: number): void;
   /** Whether a frame that asks for something may be taken at all; throws where it may not. */
@@ -71,9 +79,9 @@ export class PeerSession {
   readonly #host: PeerSessionHost;
   #session: Session | undefined;
   #other: Other = { incarnation: undefined, generation: undefined };
-  readonly #ids = new Set<string>();
+  #ids: readonly string[] = NO_IDS;
   /** Those that no session had before: what was received under them was received in this one. */
-  readonly #ownIds = new Set<string>();
+  #ownIds: readonly string[] = NO_IDS;
   /** Whether the peer has shown that it knows the session. */
   #confirmed = false;
   #beganAt = 0;
@@ -83,7 +91,7 @@ export class PeerSession {
   #claimId: string | undefined;
   #generation: number;
   /** Sessions without `resume`, each of one connection. */
-  readonly #single = new Map<Driver, Session>();
+  #single: Map<Driver, Session> | undefined;
   /** Sessions that have ended and whose last messages the application has not taken. */
   readonly #past: Session[] = [];
 
@@ -95,7 +103,7 @@ export class PeerSession {
 
   /** The session that messages go out on; undefined where there is none. */
   get current(): Session | undefined {
-    return this.#session ?? first(this.#single.values());
+    return this.#session ?? first(this.#single?.values());
   }
 
   /** Whether messages of earlier sessions still wait for the application. */
@@ -129,7 +137,7 @@ export class PeerSession {
     }
     // Where nobody proves who they are, the id is what shows that it is the same process.
     // Dials that cross each other, and welcomes that are lost, leave each side with its own id.
-    const named = claim !== undefined && this.#ids.has(claim.id);
+    const named = claim !== undefined && this.#ids.includes(claim.id);
     const known = named || !this.#confirmed || this.#young;
     if (sessionGeneration > generation || verified || known) return undefined;
     return { code: "AUTH_FAILED", reason: "the session is another one" };
@@ -170,9 +178,9 @@ export class PeerSession {
     }
     // A hello does not say which process it means: under another name, it may be one before us.
     const { claim } = negotiated;
-    const sure = driver.dialed || claim !== undefined && this.#ownIds.has(claim.id);
-    if (this.#ids.size < MAX_NAMES) this.#ids.add(offer.id);
-    if (!offer.resumed) this.#ownIds.add(offer.id);
+    const sure = driver.dialed || claim !== undefined && this.#ownIds.includes(claim.id);
+    if (this.#ids.length < MAX_NAMES) this.#ids = withId(this.#ids, offer.id);
+    if (!offer.resumed) this.#ownIds = withId(this.#ownIds, offer.id);
     if (driver.dialed || claim !== undefined) this.#claimId = offer.id;
     else this.#claimId ??= offer.id;
     if (driver.dialed || claim !== undefined) this.#confirmed = true;
@@ -187,9 +195,9 @@ export class PeerSession {
     const { channel } = driver;
     if (channel === undefined) return;
     const now = this.#host.environment.now();
-    const single = this.#single.get(driver);
+    const single = this.#single?.get(driver);
     if (single !== undefined) {
-      this.#single.delete(driver);
+      this.#single?.delete(driver);
       single.detach(channel, now);
       const text = `Cannot go on with the connection to ${this.#host.nodeId}: it is gone`;
       this.#finish(single, new TransportError("ConnectionClosed", text));
@@ -228,7 +236,7 @@ export class PeerSession {
       this.#past.shift();
     }
     this.#session?.release(now);
-    for (const session of this.#single.values()) session.release(now);
+    for (const session of this.#single?.values() ?? []) session.release(now);
   }
 
   /** Gives up what was never acknowledged: its sender knows that it may not have arrived. */
@@ -239,12 +247,13 @@ export class PeerSession {
 
   /** Everything written to a connection has left the process. */
   settle(driver: Driver): void {
-    this.#single.get(driver)?.settle(this.#host.environment.now());
+    this.#single?.get(driver)?.settle(this.#host.environment.now());
   }
 
   /** The earliest time at which `handleTimeout` has something to do. */
   nextTimeout(): number {
     let at = this.#session?.nextTimeout() ?? Infinity;
+    if (this.#single === undefined) return at;
     for (const session of this.#single.values()) {
       at = Math.min(at, session.nextTimeout() ?? Infinity);
     }
@@ -268,7 +277,7 @@ export class PeerSession {
     if (sessionGeneration !== undefined) return this.#session;
     // A peer that counts no generations says by the id whether it knows the session.
     const id = claim?.id ?? (session?.resumed ? session.id : undefined);
-    return id !== undefined && this.#ids.has(id) ? this.#session : undefined;
+    return id !== undefined && this.#ids.includes(id) ? this.#session : undefined;
   }
 
   /** Between the two halves of a handshake, sessions may have begun or ended. */
@@ -308,8 +317,7 @@ export class PeerSession {
       incarnation: negotiated.incarnation,
       generation: negotiated.sessionGeneration,
     };
-    this.#ids.clear();
-    this.#ownIds.clear();
+    this.#ids = this.#ownIds = NO_IDS;
     this.#claimId = undefined;
     this.#confirmed = this.#retired = false;
     this.#beganAt = now;
@@ -322,8 +330,9 @@ export class PeerSession {
       `Cannot go on with the session with ${this.#host.nodeId}: it resumes none any more`;
     this.#endCurrent(new TransportError("ConnectionClosed", text));
     const session = this.#newSession(negotiated, false, now);
-    const isFirst = this.#single.size === 0;
-    this.#single.set(driver, session);
+    const singles = this.#single ??= new Map();
+    const isFirst = singles.size === 0;
+    singles.set(driver, session);
     if (isFirst) this.#host.onBegin(session, negotiated);
     session.attach(driver.channel!, NOTHING, now);
   }
@@ -331,7 +340,8 @@ export class PeerSession {
   #newSession(negotiated: Negotiated, resume: boolean, now: number): Session {
     const host = this.#host;
     const { options, backlog } = host;
-    const session: Session = new Session(
+    const ear = new SessionEar(this, host);
+    const session = new Session(
       {
         resume,
         seal: negotiated.capabilities.has("signed") ? this.#watched(host.seal) : undefined,
@@ -342,28 +352,10 @@ export class PeerSession {
         backlog,
         pace: host.pace,
       },
-      {
-        wantsMessage: () => host.wantsMessage() && !this.#waitsFor(session),
-        onMessage: (lane, topic, payload) => {
-          this.#confirmed = true;
-          host.onMessage(lane, topic, payload);
-        },
-        onOther: (received, at) => {
-          this.#confirmed = true;
-          host.onOther(received, at);
-        },
-        checkLoad: (kind) => host.checkLoad(kind),
-        onRoom: () => {
-          this.#confirmed = true;
-          host.onRoom();
-        },
-        onSent: (payloadBytes) => host.onSent(payloadBytes),
-        onPayloadFree: (payload) => host.onPayloadFree(payload),
-        onBusy: () => host.onBusy(),
-        onTimer: () => host.onTimer(),
-      },
+      ear,
       now,
     );
+    ear.session = session;
     return session;
   }
 
@@ -385,17 +377,22 @@ export class PeerSession {
     };
   }
 
-  /** Messages of an earlier session go first. */
-  #waitsFor(session: Session): boolean {
-    return this.#past.length > 0 && !this.#past.includes(session);
+  /** Whether messages of an earlier session go first. */
+  waits(session: Session | undefined): boolean {
+    const past = this.#past;
+    return past.length > 0 && (session === undefined || !past.includes(session));
+  }
+
+  /** The peer has shown that it knows the session. */
+  confirm(): void {
+    this.#confirmed = true;
   }
 
   #endCurrent(error: TransportError): void {
     const session = this.#session;
     if (session === undefined) return;
     this.#session = undefined;
-    this.#ids.clear();
-    this.#ownIds.clear();
+    this.#ids = this.#ownIds = NO_IDS;
     this.#claimId = undefined;
     this.#finish(session, error);
   }
@@ -419,13 +416,71 @@ export class PeerSession {
   }
 }
 
+/** What a session tells. */
+class SessionEar implements SessionSink {
+  session: Session | undefined;
+  readonly #owner: PeerSession;
+  readonly #host: PeerSessionHost;
+
+  constructor(owner: PeerSession, host: PeerSessionHost) {
+    this.#owner = owner;
+    this.#host = host;
+  }
+
+  wantsMessage(): boolean {
+    return this.#host.takesMessage() && !this.#owner.waits(this.session);
+  }
+
+  onMessage(lane: Lane, topic: string | undefined, payload: Uint8Array): void {
+    this.#owner.confirm();
+    this.#host.receive(lane, topic, payload);
+  }
+
+  onOther(received: Received, now: number): void {
+    this.#owner.confirm();
+    this.#host.onOther(received, now);
+  }
+
+  checkLoad(kind: Kind): void {
+    this.#host.checkLoad(kind);
+  }
+
+  onRoom(): void {
+    this.#owner.confirm();
+    this.#host.onRoom();
+  }
+
+  onSent(payloadBytes: number): void {
+    this.#host.onSent(payloadBytes);
+  }
+
+  onPayloadFree(payload: Uint8Array): void {
+    this.#host.onPayloadFree(payload);
+  }
+
+  onBusy(): void {
+    this.#host.onBusy();
+  }
+
+  onTimer(): void {
+    this.#host.onTimer();
+  }
+}
+
 /** 32 random hex digits. */
 export function newSessionId(environment: Environment): string {
   const bytes = environment.randomBytes(SESSION_ID_BYTES);
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-function first<T>(values: Iterable<T>): T | undefined {
+/** As short as can be: there is one name, mostly, of each peer. */
+function withId(ids: readonly string[], id: string): readonly string[] {
+  if (ids.length === 0) return [id];
+  return ids.includes(id) ? ids : [...ids, id];
+}
+
+function first<T>(values: Iterable<T> | undefined): T | undefined {
+  if (values === undefined) return undefined;
   for (const value of values) return value;
   return undefined;
 }

@@ -73,15 +73,15 @@ interface Renewal {
 /** All connections of a peer. */
 export class Pool implements SlotOwner, UpkeepHost {
   readonly #owner: PoolOwner;
-  readonly #slots: Slot[] = [];
+  #slots: Slot[] = [];
   /** Usable connections, oldest first. */
-  readonly #active: Member[] = [];
+  #active: Member[] = [];
   /** Connections that end in order. */
-  readonly #retiring = new Map<Driver, Member & { readonly byUs: boolean }>();
+  #retiring: Map<Driver, Member & { readonly byUs: boolean }> | undefined;
   /** Connections to be renewed, and what is to be called then; the first one is under way. */
-  readonly #toRenew = new Map<Slot, Renewal>();
+  #toRenew: Map<Slot, Renewal> | undefined;
   /** Connections that were silent while they were being renewed for another reason. */
-  readonly #silentMeanwhile = new Map<Slot, Driver>();
+  #silentMeanwhile: Map<Slot, Driver> | undefined;
   readonly #upkeep: Upkeep;
   /** How many connections there should be: `#most`, or fewer after they were idle. */
   #target: number;
@@ -109,7 +109,9 @@ export class Pool implements SlotOwner, UpkeepHost {
 
   /** Every connection there is, usable or ending. */
   get drivers(): Driver[] {
-    return [...this.#active.map((member) => member.driver), ...this.#retiring.keys()];
+    const drivers = this.#active.map((member) => member.driver);
+    if (this.#retiring !== undefined) drivers.push(...this.#retiring.keys());
+    return drivers;
   }
 
   /** The slots of ours, for statistics. */
@@ -124,9 +126,10 @@ export class Pool implements SlotOwner, UpkeepHost {
 
   /** Whether messages of this connection may be delivered: those of a connection that ends go first. */
   mayDeliver(driver: Driver): boolean {
-    if (this.#retiring.size === 0) return true;
-    for (const { byUs, driver: { channel } } of this.#retiring.values()) {
-      if (byUs && channel === undefined) return this.#retiring.has(driver);
+    const retiring = this.#retiring;
+    if (retiring === undefined || retiring.size === 0) return true;
+    for (const { byUs, driver: { channel } } of retiring.values()) {
+      if (byUs && channel === undefined) return retiring.has(driver);
     }
     return true;
   }
@@ -244,7 +247,7 @@ export class Pool implements SlotOwner, UpkeepHost {
 
   /** A connection is gone. */
   closed(driver: Driver, error: TransportError | undefined): void {
-    const retired = this.#retiring.get(driver);
+    const retired = this.#retiring?.get(driver);
     if (retired !== undefined) return this.#retired(retired, error);
     const index = this.#active.findIndex((member) => member.driver === driver);
     if (index < 0) return;
@@ -256,30 +259,31 @@ export class Pool implements SlotOwner, UpkeepHost {
   silent(driver: Driver): void {
     const slot = this.#slots.find((other) => other.driver === driver);
     if (slot === undefined) return;
-    const why = this.#toRenew.get(slot)?.why ?? "silent";
-    if (why !== "silent") this.#silentMeanwhile.set(slot, driver);
+    const why = this.#toRenew?.get(slot)?.why ?? "silent";
+    if (why !== "silent") (this.#silentMeanwhile ??= new Map()).set(slot, driver);
     else this.#renew(slot, { why, done: () => {} });
   }
 
   #renew(slot: Slot, renewal: Renewal): void {
-    if (this.#toRenew.has(slot)) return renewal.done();
-    this.#toRenew.set(slot, renewal);
-    if (this.#toRenew.size === 1) this.#renewNext();
+    const toRenew = this.#toRenew ??= new Map();
+    if (toRenew.has(slot)) return renewal.done();
+    toRenew.set(slot, renewal);
+    if (toRenew.size === 1) this.#renewNext(toRenew);
   }
 
   /** One after the other: the peer admits one connection more than the pool has. */
-  #renewNext(): void {
-    const [next] = this.#toRenew;
+  #renewNext(toRenew: Map<Slot, Renewal>): void {
+    const [next] = toRenew;
     if (next === undefined) return;
     const [slot, { why, done }] = next;
     const { keepaliveMs, connectTimeoutMs } = this.#owner.settings;
     const interval = why === "silent" ? keepaliveMs ?? connectTimeoutMs : connectTimeoutMs;
     slot.renew(Math.min(connectTimeoutMs, interval * RENEWAL_SHARE), why).then(() => {
-      this.#toRenew.delete(slot);
-      this.#renewNext();
+      toRenew.delete(slot);
+      this.#renewNext(toRenew);
       done();
-      const silent = this.#silentMeanwhile.get(slot);
-      this.#silentMeanwhile.delete(slot);
+      const silent = this.#silentMeanwhile?.get(slot);
+      this.#silentMeanwhile?.delete(slot);
       // It goes on, and is told of its silence once only.
       if (silent !== undefined && slot.driver === silent) this.silent(silent);
     });
@@ -398,7 +402,7 @@ export class Pool implements SlotOwner, UpkeepHost {
 
   /** @ignore */
   onDead(error: TransportError): void {
-    for (const [slot, { why }] of this.#toRenew) {
+    for (const [slot, { why }] of this.#toRenew ?? []) {
       if (why === "silent") slot.driver?.close(error);
     }
   }
@@ -417,7 +421,7 @@ export class Pool implements SlotOwner, UpkeepHost {
       expiresAt: Infinity,
       betterAt: Infinity,
     };
-    this.#active.push(member);
+    this.#active = withOne(this.#active, member);
     this.#owner.onUp(driver);
     this.#owner.noteLife();
     this.#retire(member, "a sign of life", true);
@@ -437,7 +441,7 @@ export class Pool implements SlotOwner, UpkeepHost {
       if (this.#target === this.#most) this.#target = LANE_NAMES.length;
       this.#most = LANE_NAMES.length;
     }
-    this.#active.push(member);
+    this.#active = withOne(this.#active, member);
     this.#owner.onUp(member.driver);
     this.#settleTie();
     this.#choose();
@@ -467,7 +471,7 @@ export class Pool implements SlotOwner, UpkeepHost {
   ): void {
     const index = this.#active.indexOf(member);
     if (index >= 0) this.#active.splice(index, 1);
-    this.#retiring.set(member.driver, { ...member, byUs });
+    (this.#retiring ??= new Map()).set(member.driver, { ...member, byUs });
     member.driver.retiring = true;
     const { lifecycle } = member;
     if (lifecycle.state === "active" || lifecycle.state === "idle") {
@@ -485,7 +489,7 @@ export class Pool implements SlotOwner, UpkeepHost {
   }
 
   #retired(member: Member, error: TransportError | undefined): void {
-    this.#retiring.delete(member.driver);
+    this.#retiring?.delete(member.driver);
     if (member.lifecycle.state === "draining") {
       member.lifecycle.change("closed", error?.message ?? "ended in order");
     }
@@ -521,7 +525,9 @@ export class Pool implements SlotOwner, UpkeepHost {
     const accepted = this.#active.filter(({ slot }) => slot === undefined).length;
     // One more only after the first is up: a peer that is down is asked once, not poolSize times.
     const wanted = this.size === 0 ? 1 : this.#target;
-    while (this.#slots.length + accepted < wanted) this.#slots.push(new Slot(this));
+    while (this.#slots.length + accepted < wanted) {
+      this.#slots = withOne(this.#slots, new Slot(this));
+    }
     for (const slot of [...this.#slots]) if (!slot.waiting) slot.dial(reason);
   }
 
@@ -552,4 +558,9 @@ export class Pool implements SlotOwner, UpkeepHost {
     this.#sender = first ? plain[0]?.driver : plain.at(-1)?.driver;
     if (this.#sender !== undefined) this.#owner.onSenderChanged();
   }
+}
+
+/** One more. What `push` makes room for is many, and most peers have one connection. */
+function withOne<T>(list: readonly T[], item: T): T[] {
+  return list.length === 0 ? [item] : [...list, item];
 }

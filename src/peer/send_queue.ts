@@ -39,19 +39,21 @@ export type Refusal = "lane" | "total";
 
 /** Senders in the order of coming; one that gives up leaves at once, with its payload. */
 export class WaitingSends {
-  readonly #lanes = [new Set<Waiter>(), new Set<Waiter>(), new Set<Waiter>()] as const;
-  readonly #marks = new Fifo<Mark>();
+  /** Made when somebody waits: most peers take everything at once. */
+  #lanes: readonly [Set<Waiter>, Set<Waiter>, Set<Waiter>] | undefined;
+  #marks: Fifo<Mark> | undefined;
   #lastNumber = 0;
   #admitting = false;
 
   /** How many wait. */
   get size(): number {
-    return this.#lanes[0].size + this.#lanes[1].size + this.#lanes[2].size;
+    const lanes = this.#lanes;
+    return lanes === undefined ? 0 : lanes[0].size + lanes[1].size + lanes[2].size;
   }
 
   /** The bytes of the message that is next in a lane; undefined where none waits. */
   nextOf(lane: Lane): number | undefined {
-    return first(this.#lanes[lane])?.payload.length;
+    return this.#lanes === undefined ? undefined : first(this.#lanes[lane])?.payload.length;
   }
 
   /** Waits for room. Rejects with the signal's reason, or with what `fail` is given. */
@@ -66,7 +68,7 @@ export class WaitingSends {
         new BackpressureError("Cannot send: too many sends wait already", this.size, { peer }),
       );
     }
-    const waiters = this.#lanes[plan.lane];
+    const waiters = (this.#lanes ??= [new Set(), new Set(), new Set()])[plan.lane];
     return new Promise((resolve, reject) => {
       const onAbort = () => {
         waiters.delete(waiter);
@@ -87,10 +89,11 @@ export class WaitingSends {
    */
   admit(take: (payload: Uint8Array, plan: SendPlan) => Refusal | undefined): void {
     // Taking one can make room for the next: whoever is being taken must not be offered again.
-    if (this.#admitting) return;
+    const lanes = this.#lanes;
+    if (lanes === undefined || this.#admitting) return;
     this.#admitting = true;
     const open = [true, true, true];
-    for (let next = this.#next(open); next !== undefined; next = this.#next(open)) {
+    for (let next = nextOf(lanes, open); next !== undefined; next = nextOf(lanes, open)) {
       const { lane } = next.plan;
       let failure: unknown;
       try {
@@ -103,7 +106,7 @@ export class WaitingSends {
       } catch (error) {
         failure = error;
       }
-      this.#lanes[lane].delete(next);
+      lanes[lane].delete(next);
       next.detach();
       if (failure === undefined) next.resolve();
       else next.reject(failure);
@@ -115,39 +118,44 @@ export class WaitingSends {
   /** Calls `passed` once everybody who waits now does not any more. Forgotten by `fail`. */
   whenPassed(passed: () => void): void {
     if (this.size === 0) return passed();
-    this.#marks.push({ number: this.#lastNumber, passed });
+    (this.#marks ??= new Fifo()).push({ number: this.#lastNumber, passed });
   }
 
   #tellPassed(): void {
+    const marks = this.#marks;
+    if (marks === undefined || this.#lanes === undefined) return;
     const oldest = Math.min(...this.#lanes.map((waiters) => first(waiters)?.number ?? Infinity));
-    for (let mark = this.#marks.peek(); mark !== undefined; mark = this.#marks.peek()) {
+    for (let mark = marks.peek(); mark !== undefined; mark = marks.peek()) {
       if (mark.number >= oldest) return;
-      this.#marks.shift();
+      marks.shift();
       mark.passed();
     }
   }
 
   /** Turns every waiting sender away. */
   fail(error: TransportError): void {
-    for (const waiters of this.#lanes) {
+    for (const waiters of this.#lanes ?? []) {
       for (const waiter of waiters) {
         waiter.detach();
         waiter.reject(error);
       }
       waiters.clear();
     }
-    while (this.#marks.shift() !== undefined);
+    this.#marks = undefined;
   }
+}
 
-  /** The urgent ones first, then who came first. */
-  #next(open: readonly boolean[]): Waiter | undefined {
-    const [control, normal, bulk] = this.#lanes.map((waiters, lane) =>
-      open[lane] ? first(waiters) : undefined
-    );
-    if (control !== undefined) return control;
-    if (normal === undefined || bulk === undefined) return normal ?? bulk;
-    return normal.number < bulk.number ? normal : bulk;
-  }
+/** The urgent ones first, then who came first. */
+function nextOf(
+  lanes: readonly ReadonlySet<Waiter>[],
+  open: readonly boolean[],
+): Waiter | undefined {
+  const [control, normal, bulk] = lanes.map((waiters, lane) =>
+    open[lane] ? first(waiters) : undefined
+  );
+  if (control !== undefined) return control;
+  if (normal === undefined || bulk === undefined) return normal ?? bulk;
+  return normal.number < bulk.number ? normal : bulk;
 }
 
 function first(waiters: ReadonlySet<Waiter>): Waiter | undefined {

@@ -21,12 +21,13 @@ interface Entry {
 
 /** Chunks of whole message frames, oldest first. */
 export class SentTail {
-  readonly #entries = new Fifo<Entry>();
+  /** Made for a connection of version 1 or 2. */
+  #entries: Fifo<Entry> | undefined;
   #bytes = 0;
 
   /** When the oldest entry may be forgotten; undefined where there is none. */
   get deadline(): number | undefined {
-    const oldest = this.#entries.peek();
+    const oldest = this.#entries?.peek();
     return oldest === undefined ? undefined : oldest.writtenAt + TAIL_MS;
   }
 
@@ -34,7 +35,7 @@ export class SentTail {
   push(chunk: Uint8Array, now: number): void {
     // A small chunk must not keep a large buffer alive.
     const kept = chunk.length * 2 < chunk.buffer.byteLength ? chunk.slice() : chunk;
-    this.#entries.push({ chunk: kept, writtenAt: now });
+    (this.#entries ??= new Fifo()).push({ chunk: kept, writtenAt: now });
     this.#bytes += chunk.length;
   }
 
@@ -43,10 +44,12 @@ export class SentTail {
    * `recycle` gets the chunks.
    */
   trim(now: number, bufferedBytes: number, recycle: (chunk: Uint8Array) => void): void {
-    for (let entry = this.#entries.peek(); entry !== undefined; entry = this.#entries.peek()) {
+    const entries = this.#entries;
+    if (entries === undefined) return;
+    for (let entry = entries.peek(); entry !== undefined; entry = entries.peek()) {
       const left = this.#bytes - entry.chunk.length >= bufferedBytes;
       if (!left || (this.#bytes <= TAIL_BYTES && entry.writtenAt + TAIL_MS > now)) return;
-      this.#entries.shift();
+      entries.shift();
       this.#bytes -= entry.chunk.length;
       recycle(entry.chunk);
     }
@@ -65,7 +68,7 @@ export class SentTail {
     const unsentFrom = this.#bytes - unwritten;
     const doubtfulFrom = this.#bytes - Math.min(doubtful, this.#bytes);
     const decoder = new FrameDecoder({ maxFrameBytes: 0xffffffff });
-    for (let entry = this.#entries.shift(); entry !== undefined; entry = this.#entries.shift()) {
+    for (let entry = this.#entries?.shift(); entry; entry = this.#entries?.shift()) {
       decoder.push(entry.chunk);
     }
     this.#bytes = 0;

@@ -134,17 +134,17 @@ export class Upkeep {
   }
 
   #run(now: number): void {
-    const { members } = this.#host;
     this.#againAt = Infinity;
-    for (const member of [...members]) {
+    for (const member of [...this.#host.members]) {
       // Whoever is told of a change may have ended it all.
-      if (!members.includes(member)) continue;
+      if (!this.#host.members.includes(member)) continue;
       if (now >= member.expiresAt && member.slot !== undefined) this.#replace(member, member.slot);
       else if (now >= member.betterAt && member.slot !== undefined) {
         this.#improve(member, member.slot);
       } else if (!member.driver.idle && now >= this.#idleAt(member.driver)) this.#rest(member);
     }
     this.#shrink(now);
+    const { members } = this.#host;
     if (members.length > 0 && members.every(({ driver }) => driver.idle)) this.#host.onIdle();
   }
 
@@ -154,10 +154,11 @@ export class Upkeep {
   }
 
   #shrink(now: number): void {
-    const { members } = this.#host;
     const { minConnections, idleTimeoutMs } = this.#settings;
-    while (members.length > minConnections) {
-      const spare = members.findLast(({ driver, slot }) => slot !== undefined && driver.idle);
+    while (this.#host.members.length > minConnections) {
+      const spare = this.#host.members.findLast(({ driver, slot }) =>
+        slot !== undefined && driver.idle
+      );
       if (spare === undefined) return;
       // A version 1 or 2 connection can't hand over what it holds.
       const holds = spare.driver.channel === undefined && !spare.driver.quiet;

@@ -17,11 +17,12 @@ export interface Waiter {
 
 /** Callers that wait for the same thing. */
 export class WaiterSet {
-  readonly #waiters = new Set<Waiter>();
+  /** Made when somebody waits: most sets never have anybody. */
+  #waiters: Set<Waiter> | undefined;
 
   /** How many wait. */
   get size(): number {
-    return this.#waiters.size;
+    return this.#waiters?.size ?? 0;
   }
 
   /**
@@ -31,7 +32,7 @@ export class WaiterSet {
   wait(signal?: AbortSignal, begun?: (waiter: Waiter) => void): Promise<void> {
     return new Promise((resolve, reject) => {
       const leave = () => {
-        this.#waiters.delete(waiter);
+        this.#waiters?.delete(waiter);
         signal?.removeEventListener("abort", onAbort);
       };
       const onAbort = () => waiter.reject(signal?.reason);
@@ -46,18 +47,18 @@ export class WaiterSet {
         },
       };
       signal?.addEventListener("abort", onAbort, { once: true });
-      this.#waiters.add(waiter);
+      (this.#waiters ??= new Set()).add(waiter);
       begun?.(waiter);
     });
   }
 
   /** Lets all go on. */
   resolveAll(): void {
-    for (const waiter of [...this.#waiters]) waiter.resolve();
+    for (const waiter of [...this.#waiters ?? []]) waiter.resolve();
   }
 
   /** Turns all away. */
   rejectAll(error: TransportError): void {
-    for (const waiter of [...this.#waiters]) waiter.reject(error);
+    for (const waiter of [...this.#waiters ?? []]) waiter.reject(error);
   }
 }

@@ -86,6 +86,8 @@ interface Awaited {
   readonly proven: Negotiated;
 }
 
+const NO_BYTES: Uint8Array = new Uint8Array(0);
+
 /** One handshake. */
 export class Handshaker {
   readonly #config: HandshakeConfig;
@@ -93,7 +95,7 @@ export class Handshaker {
   readonly #send: (frame: Uint8Array) => void;
   readonly #prover: Prover;
   /** Dialer: the body of the hello that was sent. */
-  #hello: Uint8Array = new Uint8Array(0);
+  #hello = NO_BYTES;
   #claim: SessionClaim | undefined;
   #awaited: Awaited | undefined;
 
@@ -146,6 +148,7 @@ export class Handshaker {
     if (negotiated.version >= 3 && this.#prover.shownKey !== undefined) {
       this.#send(this.#prover.proof(this.#hello, body));
     }
+    this.#hello = NO_BYTES;
     return { ...negotiated, publicKey };
   }
 

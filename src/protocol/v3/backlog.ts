@@ -30,13 +30,16 @@ export function isMarker(waiting: Waiting): waiting is Marker {
 
 /** Three queues. The owner keeps their bounds. */
 export class Backlog {
-  readonly #lanes = [new Fifo<Waiting>(), new Fifo<Waiting>(), new Fifo<Waiting>()] as const;
+  /** Made when something waits in them. */
+  readonly #lanes: [LaneQueue | undefined, LaneQueue | undefined, LaneQueue | undefined] = [
+    undefined,
+    undefined,
+    undefined,
+  ];
   /** Messages that somebody follows, and may take out of the middle. */
-  readonly #followed = new Set<OutMessage>();
+  #followed: Set<OutMessage> | undefined;
   /** Those that were taken out. */
-  readonly #withdrawn = new Set<OutMessage>();
-  readonly #counts: [number, number, number] = [0, 0, 0];
-  readonly #laneBytes: [number, number, number] = [0, 0, 0];
+  #withdrawn: Set<OutMessage> | undefined;
   #messages = 0;
   #bytes = 0;
 
@@ -52,42 +55,47 @@ export class Backlog {
 
   /** Whether anything waits in a lane, markers included. */
   has(lane: Lane): boolean {
-    return this.#lanes[lane].length > 0;
+    const queue = this.#lanes[lane];
+    return queue !== undefined && queue.waiting.length > 0;
   }
 
   /** Messages that wait in a lane. */
   count(lane: Lane): number {
-    return this.#counts[lane];
+    return this.#lanes[lane]?.messages ?? 0;
   }
 
   /** Bytes of the messages that wait in a lane. */
   bytesOf(lane: Lane): number {
-    return this.#laneBytes[lane];
+    return this.#lanes[lane]?.bytes ?? 0;
   }
 
   /** Whether a message that has a tracker waits here. */
   holds(message: OutMessage): boolean {
-    return this.#followed.has(message);
+    return this.#followed?.has(message) === true;
   }
 
   /** Puts a message at the end of its lane. */
   push(message: OutMessage): void {
-    this.#lanes[message.lane].push(message);
-    if (message.tracker !== undefined) this.#followed.add(message);
-    this.#count(message, 1);
+    const queue = this.#queueOf(message.lane);
+    queue.waiting.push(message);
+    if (message.tracker !== undefined) (this.#followed ??= new Set()).add(message);
+    this.#count(queue, message, 1);
   }
 
   /** Puts a marker at the end of a lane. */
   mark(lane: Lane, marker: Marker): void {
-    this.#lanes[lane].push(marker);
+    this.#queueOf(lane).waiting.push(marker);
   }
 
   /** What is at the front of a lane, which stays. */
   peek(lane: Lane): Waiting | undefined {
-    const queue = this.#lanes[lane];
+    const queue = this.#lanes[lane]?.waiting;
+    if (queue === undefined) return undefined;
     let waiting = queue.peek();
-    while (waiting !== undefined && this.#withdrawn.size > 0) {
-      if (isMarker(waiting) || !this.#withdrawn.delete(waiting)) return waiting;
+    const withdrawn = this.#withdrawn;
+    if (withdrawn === undefined) return waiting;
+    while (waiting !== undefined && withdrawn.size > 0) {
+      if (isMarker(waiting) || !withdrawn.delete(waiting)) return waiting;
       queue.shift();
       waiting = queue.peek();
     }
@@ -96,12 +104,13 @@ export class Backlog {
 
   /** Takes what is at the front of a lane. */
   shift(lane: Lane): Waiting | undefined {
+    const queue = this.#lanes[lane];
     const waiting = this.peek(lane);
-    if (waiting === undefined) return undefined;
-    this.#lanes[lane].shift();
+    if (queue === undefined || waiting === undefined) return undefined;
+    queue.waiting.shift();
     if (!isMarker(waiting)) {
-      this.#count(waiting, -1);
-      if (waiting.tracker !== undefined) this.#followed.delete(waiting);
+      this.#count(queue, waiting, -1);
+      if (waiting.tracker !== undefined) this.#followed?.delete(waiting);
     }
     return waiting;
   }
@@ -122,11 +131,12 @@ export class Backlog {
 
   /** Takes a message out, wherever it stands. The caller has asked `holds`. */
   withdraw(message: OutMessage): void {
-    this.#followed.delete(message);
-    this.#withdrawn.add(message);
-    this.#count(message, -1);
+    this.#followed?.delete(message);
+    const withdrawn = this.#withdrawn ??= new Set();
+    withdrawn.add(message);
+    this.#count(this.#queueOf(message.lane), message, -1);
     // They must not pile up behind what can't leave.
-    const { size } = this.#withdrawn;
+    const { size } = withdrawn;
     if (size > MAX_WITHDRAWN && size > this.#messages) this.filter(() => false);
   }
 
@@ -147,10 +157,22 @@ export class Backlog {
     return taken;
   }
 
-  #count(message: OutMessage, sign: 1 | -1): void {
-    this.#messages += sign;
-    this.#counts[message.lane] += sign;
-    this.#bytes += sign * message.payload.length;
-    this.#laneBytes[message.lane] += sign * message.payload.length;
+  #queueOf(lane: Lane): LaneQueue {
+    return this.#lanes[lane] ??= new LaneQueue();
   }
+
+  #count(queue: LaneQueue, message: OutMessage, sign: 1 | -1): void {
+    const bytes = sign * message.payload.length;
+    this.#messages += sign;
+    this.#bytes += bytes;
+    queue.messages += sign;
+    queue.bytes += bytes;
+  }
+}
+
+/** What waits in one lane. */
+class LaneQueue {
+  readonly waiting = new Fifo<Waiting>();
+  messages = 0;
+  bytes = 0;
 }

@@ -71,7 +71,8 @@ export class ReceiveLane {
   /** What the messages held count, as the receive window does. */
   heldCharge = 0;
   readonly #maxMessageSize: number;
-  readonly #held = new Fifo<Held>();
+  /** Made when the application does not take a message at once. */
+  #held: Fifo<Held> | undefined;
   #shelf: ArrayBuffer | undefined;
   #shelfAt = 0;
   #assembly: Assembly | undefined;
@@ -86,13 +87,13 @@ export class ReceiveLane {
 
   /** The highest number that may be acknowledged. */
   get admitted(): number {
-    const first = this.#held.peek();
+    const first = this.#held?.peek();
     return first === undefined ? this.received : first.lastId - 1;
   }
 
   /** Messages that wait for the application. */
   get heldMessages(): number {
-    return this.#held.length;
+    return this.#held?.length ?? 0;
   }
 
   /** What is kept: messages that wait for the application, and one that is not whole. */
@@ -126,15 +127,17 @@ export class ReceiveLane {
 
   /** Keeps a message of the application until `admit`. */
   hold({ topic, payload }: Received): void {
-    this.#held.push({ lastId: this.received, topic, payload: this.#own(payload) });
+    (this.#held ??= new Fifo()).push({ lastId: this.received, topic, payload: this.#own(payload) });
     this.heldCharge += chargeOf(payload.length);
   }
 
   /** The next held message. */
   admit(): { readonly topic: string | undefined; readonly payload: Uint8Array } | undefined {
-    const held = this.#held.shift();
-    if (held !== undefined) this.heldCharge -= chargeOf(held.payload.length);
-    if (this.#held.length === 0) this.#shelf = undefined;
+    const queue = this.#held;
+    const held = queue?.shift();
+    if (queue === undefined || held === undefined) return undefined;
+    this.heldCharge -= chargeOf(held.payload.length);
+    if (queue.length === 0) this.#shelf = undefined;
     return held;
   }
 
