@@ -16,9 +16,11 @@ import { Fifo } from "../protocol/fifo.ts";
 import type { Negotiated } from "../protocol/handshake.ts";
 import type { OfferedSession } from "../protocol/handshaker.ts";
 import type { Channel } from "../protocol/v3/channel.ts";
+import { MAX_EARLY_SUBSTREAMS, type Substream } from "../protocol/v3/substream.ts";
 import { GOAWAY, type GoawayCode } from "../protocol/v3/types.ts";
 import type { Environment } from "../runtime/environment.ts";
 import type { Link } from "../transport/transport.ts";
+import { discard } from "./discard.ts";
 import type { PeerIdentity } from "./identity.ts";
 import { SentTail } from "./sent_tail.ts";
 
@@ -75,6 +77,17 @@ export interface DriverConfig extends ConnectionConfig {
   /** How long what is ready may wait for more, milliseconds. */
   readonly batchDelayMs: number;
 }
+
+/** A sub-stream and what carries it. */
+interface Carried {
+  readonly link: Link;
+  writeDeadline: number | undefined;
+  lastBuffered: number;
+}
+
+/** Most connections never have any, and there may be thousands of connections. */
+const NO_SUBSTREAMS = new Map<Substream, Carried>();
+const NOTHING_DIRTY = new Set<Substream>();
 
 /** A connection at work. */
 export class Driver implements ConnectionSink {
@@ -141,6 +154,11 @@ export class Driver implements ConnectionSink {
   /** Batches that nobody keeps: their memory is used again when they have left. */
   readonly #lent = new Fifo<{ readonly chunk: Uint8Array; readonly end: number }>();
   #work = 0;
+  #substreams = NO_SUBSTREAMS;
+  /** Those with something to write, or to end. */
+  #dirty = NOTHING_DIRTY;
+  /** Sub-streams of the peer that came before the handshake was complete. */
+  #early: Link[] = [];
 
   /** Takes the link over; the hello of a dialer leaves at once. */
   constructor(link: Link, config: DriverConfig, owner: DriverOwner) {
@@ -163,6 +181,7 @@ export class Driver implements ConnectionSink {
       onData: (chunk) => this.#onData(chunk),
       onDrain: () => this.#onDrain(),
       onDatagram: (bytes) => this.#onDatagram(bytes),
+      onSubstream: (substream) => this.#onSubstream(substream),
       onEnd: () => this.#onEnd(),
       onClose: (error) => this.#onClose(error),
     });
@@ -199,7 +218,15 @@ export class Driver implements ConnectionSink {
 
   /** Bytes accepted and still in this process. */
   get pendingBytes(): number {
-    return this.#connection.outbox.bytes + this.link.bufferedBytes;
+    let bytes = this.#connection.outbox.bytes + this.link.bufferedBytes;
+    if (this.#substreams.size === 0) return bytes;
+    for (const [sub, { link }] of this.#substreams) bytes += sub.outbox.bytes + link.bufferedBytes;
+    return bytes;
+  }
+
+  /** Whether sub-streams that are writable may be written to. */
+  get mayWrite(): boolean {
+    return !this.#turnEnding && this.#connection.open && !this.#ending && !this.#closing;
   }
 
   /** Hands the driver to another owner (from the manager to the peer it turned out to belong to). */
@@ -297,6 +324,149 @@ export class Driver implements ConnectionSink {
     if (this.link.bufferedBytes === 0) this.#owner.onFlushed(this);
   }
 
+  // --- sub-streams ---
+
+  /** @ignore */
+  openSubstream(sub: Substream): boolean {
+    if (this.#ending || this.#closing) return false;
+    const link = this.link.openSubstream?.();
+    if (link === undefined) return false;
+    this.#carry(sub, link);
+    return true;
+  }
+
+  /** @ignore */
+  flushSubstreamSoon(sub: Substream): void {
+    if (this.#dirty === NOTHING_DIRTY) this.#dirty = new Set();
+    this.#dirty.add(sub);
+    this.flushSoon();
+  }
+
+  /** @ignore */
+  flushSubstream(sub: Substream): void {
+    this.#dirty.delete(sub);
+    const carried = this.#substreams.get(sub);
+    const chunk = sub.outbox.take();
+    if (chunk !== undefined) {
+      sub.seal(chunk);
+      if (carried !== undefined && !this.#closing && !this.#ending) {
+        this.#writeTo(sub, carried, chunk);
+      }
+    }
+    if (sub.finishing && carried !== undefined && !this.#closing) {
+      carried.link.end();
+      this.#connection.handleSubstreamFinished(sub);
+    }
+  }
+
+  #writeTo(sub: Substream, carried: Carried, chunk: Uint8Array): void {
+    const now = this.#environment.now();
+    this.bytesSent += chunk.length;
+    this.#connection.handleWritten(now);
+    sub.writable = carried.link.write(chunk);
+    this.#noteUse(now);
+    this.#watchSubstream(carried, now);
+    this.#yieldTurn(chunk.length);
+  }
+
+  #flushSubstreams(): void {
+    if (this.#dirty.size === 0) return;
+    for (const sub of this.#dirty) this.flushSubstream(sub);
+  }
+
+  #onSubstream(link: Link): void {
+    if (this.#closing) return discard(link);
+    // A stream of its own may come before the handshake that it is for.
+    if (this.#connection.open && this.#early.length === 0) return this.#accept(link);
+    this.#early.push(link);
+    if (this.#early.length <= MAX_EARLY_SUBSTREAMS) return;
+    this.close(
+      new TransportError("InvalidFrame", "Cannot go on with the connection: too many sub-streams"),
+    );
+  }
+
+  #acceptEarly(): void {
+    const early = this.#early;
+    this.#early = [];
+    for (const link of early) this.#accept(link);
+  }
+
+  #accept(link: Link): void {
+    const sub = this.#closing
+      ? undefined
+      : this.#connection.acceptSubstream(this.#environment.now());
+    if (sub === undefined) return discard(link);
+    this.#carry(sub, link);
+    this.#arm();
+  }
+
+  #carry(sub: Substream, link: Link): void {
+    const carried: Carried = { link, writeDeadline: undefined, lastBuffered: 0 };
+    if (this.#substreams === NO_SUBSTREAMS) this.#substreams = new Map();
+    this.#substreams.set(sub, carried);
+    link.open({
+      onData: (chunk) => {
+        this.bytesReceived += chunk.length;
+        this.#turnBytes = 0;
+        const now = this.#environment.now();
+        this.#connection.handleSubstreamBytes(sub, chunk, now);
+        this.#noteUse(now);
+        this.#steerReading();
+        this.#arm();
+      },
+      onDrain: () => {
+        this.#turnBytes = 0;
+        this.#watchSubstream(carried, this.#environment.now());
+        sub.writable = true;
+      },
+      onEnd: () => this.#connection.handleSubstreamEnd(sub),
+      onClose: (error) => this.#onSubstreamClosed(sub, error),
+    });
+  }
+
+  /** Frames may be missing: the session repeats them, but on another connection. */
+  #onSubstreamClosed(sub: Substream, error: TransportError | undefined): void {
+    this.#substreams.delete(sub);
+    if (sub.over || this.#ending || this.#closing) return;
+    const text = "Cannot go on with the connection: a sub-stream was lost";
+    const { nodeId: peer } = this.negotiated ?? {};
+    this.close(error ?? new TransportError("ConnectionClosed", text, { peer }));
+  }
+
+  #closeSubstreams(): void {
+    for (const { link } of this.#substreams.values()) link.close();
+    this.#substreams = NO_SUBSTREAMS;
+    for (const link of this.#early) discard(link);
+    this.#early = [];
+  }
+
+  /** As `#watchWrites`, for a sub-stream. */
+  #watchSubstream(carried: Carried, now: number): void {
+    const { bufferedBytes } = carried.link;
+    if (bufferedBytes === 0) carried.writeDeadline = undefined;
+    else if (carried.writeDeadline === undefined || bufferedBytes < carried.lastBuffered) {
+      carried.writeDeadline = now + this.#config.ioTimeoutMs;
+    }
+    carried.lastBuffered = bufferedBytes;
+    this.#arm();
+  }
+
+  /** When the first of them has made no progress for too long. */
+  get #substreamDeadline(): number {
+    let first = Infinity;
+    if (this.#substreams.size === 0) return first;
+    for (const { writeDeadline } of this.#substreams.values()) {
+      if (writeDeadline !== undefined && writeDeadline < first) first = writeDeadline;
+    }
+    return first;
+  }
+
+  #checkSubstreams(now: number): void {
+    if (now < this.#substreamDeadline) return;
+    for (const carried of this.#substreams.values()) this.#watchSubstream(carried, now);
+    if (now >= this.#substreamDeadline) this.#closeStalled();
+  }
+
   /** Finishes: what was accepted is written, then FIN. Closes by force when that takes too long. */
   end(withinMs: number, code: GoawayCode = GOAWAY.idle, reason: string = ""): void {
     if (this.#ending || this.#closing) return;
@@ -314,8 +484,13 @@ export class Driver implements ConnectionSink {
   #endNow(): void {
     if (this.#ending || this.#closing) return;
     this.flush();
+    this.#flushSubstreams();
     this.#ending = true;
     if (this.channel !== undefined) this.channel.ended = true;
+    for (const [sub, { link }] of this.#substreams) {
+      link.end();
+      this.#connection.handleSubstreamFinished(sub);
+    }
     this.link.end();
     this.#closeDeadline ??= this.#environment.now() + this.#config.ioTimeoutMs;
     this.#steerReading();
@@ -396,6 +571,8 @@ export class Driver implements ConnectionSink {
     this.establishedAt = this.usedAt = this.#environment.now();
     this.flush();
     this.#owner.onEstablished(this);
+    // A dialer's first bytes, its proof among them, go out before it looks at anything else.
+    if (this.#early.length > 0) queueMicrotask(() => this.#acceptEarly());
   }
 
   /** @ignore */
@@ -489,6 +666,8 @@ export class Driver implements ConnectionSink {
     this.#closed = true;
     this.#closing = true;
     this.flush();
+    this.#flushSubstreams();
+    this.#closeSubstreams();
     this.#cancelBatch?.();
     this.#cancelTimer?.();
     this.#cancelTimer = undefined;
@@ -509,6 +688,7 @@ export class Driver implements ConnectionSink {
     }
     this.#flushQueued = false;
     this.flush();
+    this.#flushSubstreams();
   };
 
   #tellPeerEnd(): void {
@@ -556,7 +736,9 @@ export class Driver implements ConnectionSink {
     this.#environment.setTimer(0, () => {
       this.#turnEnding = false;
       this.#turnBytes = 0;
-      if (this.writable) this.#owner.onWritable(this);
+      // While the main stream is full, sub-streams may not be.
+      const routed = this.channel?.multistream === true && this.mayWrite;
+      if (this.writable || routed) this.#owner.onWritable(this);
     });
   }
 
@@ -580,6 +762,7 @@ export class Driver implements ConnectionSink {
       this.#connection.nextTimeout() ?? Infinity,
       this.#writeDeadline ?? Infinity,
       this.#closeDeadline ?? Infinity,
+      this.#substreamDeadline,
       this.link.bufferedBytes === 0 ? this.#tail.deadline ?? Infinity : Infinity,
     );
     // An earlier timer finds out by itself that its deadline has moved.
@@ -602,6 +785,7 @@ export class Driver implements ConnectionSink {
       this.#watchWrites(now);
       if (now >= (this.#writeDeadline ?? Infinity)) this.#writeStalled(now);
     }
+    this.#checkSubstreams(now);
     this.#arm();
   }
 

@@ -691,7 +691,7 @@ export class PeerManager implements PeerHost, AcceptedHost {
   }
 
   /** What we can do over a link. */
-  #capabilities({ info: { encrypted }, maxDatagramBytes }: Link): Capability[] {
+  #capabilities({ info: { encrypted }, maxDatagramBytes, openSubstream }: Link): Capability[] {
     const { options } = this;
     const { lz4, zstd } = this.#credentials;
     const capabilities: Capability[] = [];
@@ -704,6 +704,7 @@ export class PeerManager implements PeerHost, AcceptedHost {
     capabilities.push("resume", "streams");
     if (this.#credentials.seals !== undefined) capabilities.push("signed");
     if (maxDatagramBytes !== undefined) capabilities.push("datagrams");
+    if (openSubstream !== undefined) capabilities.push("multistream");
     return capabilities;
   }
 

@@ -15,6 +15,7 @@ import { compressMessage, decodeBodyV2, type Lz4 } from "./message.ts";
 import { Outbox } from "./outbox.ts";
 import { Channel, type ChannelLink } from "./v3/channel.ts";
 import { FrameCodec } from "./v3/frame_codec.ts";
+import type { Substream } from "./v3/substream.ts";
 
 /** Limit of a frame's body before the handshake is complete (docs/protocol.md, section 1). */
 const HANDSHAKE_FRAME_BYTES = 4096;
@@ -54,6 +55,14 @@ export interface ConnectionSink extends HandshakeSink {
   flushSoon(): void;
   /** Version 3: a chunk that was kept when it was written is needed no more. */
   recycle?(chunk: Uint8Array): void;
+  /** Version 3: whether sub-streams that are writable may be written to. */
+  readonly mayWrite?: boolean;
+  /** Version 3: open a sub-stream; false: there is none to be had. */
+  openSubstream?(sub: Substream): boolean;
+  /** Version 3: write what is in the outbox of a sub-stream, and its end where it is finishing. */
+  flushSubstream?(sub: Substream): void;
+  /** Version 3: do so at the end of this turn. */
+  flushSubstreamSoon?(sub: Substream): void;
   /** The connection can't go on. Said once; what is in the outbox (a reject) may still be sent. */
   onError(error: TransportError): void;
 }
@@ -80,6 +89,9 @@ export interface ConnectionConfig extends HandshakeConfig {
 
 type Phase = "handshake" | "open" | "failed";
 
+/** Most connections never have any. */
+const NONE_OWING = new Set<Substream>();
+
 /** The protocol of one connection. */
 export class Connection {
   /** Frames to be written; the owner takes them. */
@@ -99,6 +111,8 @@ export class Connection {
   #sentAt: number;
   #frameStartedAt: number | undefined;
   #silenceTold = false;
+  /** Sub-streams on which the peer owes the rest of a frame. */
+  #owing = NONE_OWING;
 
   /** `now` is the monotonic clock, as in every method. A dialer's hello is in the outbox at once. */
   constructor(config: ConnectionConfig, sink: ConnectionSink, now: number) {
@@ -178,6 +192,65 @@ export class Connection {
     return this.#decoder.chunksFree;
   }
 
+  /**
+   * The peer has opened a sub-stream; undefined: it must not, and the connection has failed. Not
+   * before the handshake is complete.
+   */
+  acceptSubstream(now: number): Substream | undefined {
+    if (this.#phase !== "open") return undefined;
+    try {
+      const sub = this.#channel?.acceptSubstream(now);
+      if (sub === undefined) throw this.#error("InvalidFrame", "sub-streams were not negotiated");
+      this.#owe(sub);
+      return sub;
+    } catch (error) {
+      this.#fail(this.#typed(error));
+      return undefined;
+    }
+  }
+
+  /** Bytes arrived on a sub-stream. */
+  handleSubstreamBytes(sub: Substream, chunk: Uint8Array, now: number): void {
+    const channel = this.#channel;
+    if (this.#phase !== "open" || channel === undefined) return;
+    this.#receivedAt = sub.receivedAt = now;
+    channel.noteReceived(now);
+    const { decoder } = sub;
+    decoder.push(chunk);
+    let frames = 0;
+    try {
+      while (!this.#failed && decoder.advance()) {
+        channel.handleSubstreamBody(sub, decoder.bytes, decoder.start, decoder.end, now);
+        decoder.release(false);
+        frames++;
+      }
+    } catch (error) {
+      this.#fail(this.#typed(error));
+    } finally {
+      channel.release();
+    }
+    this.#trackSubstream(sub, now, frames > 0);
+  }
+
+  /** The peer sends nothing more on a sub-stream. */
+  handleSubstreamEnd(sub: Substream): void {
+    if (this.#phase !== "open") return;
+    this.#owing.delete(sub);
+    if (sub.decoder.midFrame) {
+      return this.#fail(this.#error("InvalidFrame", "a sub-stream ended inside a frame"));
+    }
+    sub.inEnd();
+    // Without a frame nobody can say what it is for.
+    if (sub.name === undefined) sub.leave();
+    this.#channel?.checkSubstream(sub);
+  }
+
+  /** Our end has been written to a sub-stream. */
+  handleSubstreamFinished(sub: Substream): void {
+    sub.outEnd();
+    this.#channel?.checkSubstream(sub);
+  }
+
   /** The application takes messages again. */
   resume(now: number): void {
     if (!this.#held) return;
@@ -210,7 +283,10 @@ export class Connection {
       case "open":
         return this.#channel === undefined
           ? sooner(this.#frameDeadline(), sooner(this.#silenceDeadline(), this.#goneDeadline()))
-          : sooner(this.#frameDeadline(), this.#channel.nextTimeout());
+          : sooner(
+            sooner(this.#frameDeadline(), this.#substreamDeadline()),
+            this.#channel.nextTimeout(),
+          );
     }
   }
 
@@ -221,7 +297,7 @@ export class Connection {
       return;
     }
     if (this.#phase !== "open") return;
-    if (now >= (this.#frameDeadline() ?? Infinity)) {
+    if (now >= (sooner(this.#frameDeadline(), this.#substreamDeadline()) ?? Infinity)) {
       return this.#fail(this.#error("Timeout", "a frame that had begun made no progress"));
     }
     if (this.#channel !== undefined) {
@@ -322,10 +398,20 @@ export class Connection {
       flush: () => sink.flush(),
       flushSoon: () => sink.flushSoon(),
       recycle: (chunk) => sink.recycle?.(chunk),
+      get mayWrite() {
+        return sink.mayWrite === true;
+      },
+      openSubstream: (sub) => sink.openSubstream?.(sub) === true,
+      flushSubstream: (sub) => sink.flushSubstream?.(sub),
+      flushSubstreamSoon: (sub) => sink.flushSubstreamSoon?.(sub),
     };
     const resume = capabilities.has("resume");
     const { keepaliveMs, healthCheckMs } = config;
-    return new Channel({ codec, resume, keepaliveMs, healthCheckMs }, link, sink, now);
+    // Numbers that overtake each other are only kept in order where they are acknowledged.
+    const multistream = capabilities.has("multistream") && resume && capabilities.has("streams");
+    const substreamFrameBytes = multistream ? maxMessageSize + FRAME_OVERHEAD[3] : undefined;
+    const channel = { codec, resume, keepaliveMs, healthCheckMs, substreamFrameBytes };
+    return new Channel(channel, link, sink, now);
   }
 
   #establish(negotiated: Negotiated, now: number): void {
@@ -361,13 +447,40 @@ export class Connection {
     else if (begunAnew || this.#frameStartedAt === undefined) this.#frameStartedAt = now;
   }
 
+  #trackSubstream(sub: Substream, now: number, begunAnew: boolean): void {
+    if (!sub.decoder.midFrame && sub.name !== undefined) {
+      if (sub.owedSince === undefined) return;
+      sub.owedSince = undefined;
+      this.#owing.delete(sub);
+    } else if (begunAnew || sub.owedSince === undefined) {
+      sub.owedSince = now;
+      this.#owe(sub);
+    }
+  }
+
+  #owe(sub: Substream): void {
+    if (this.#owing === NONE_OWING) this.#owing = new Set();
+    this.#owing.add(sub);
+  }
+
   #frameDeadline(): number | undefined {
     if (this.#frameStartedAt === undefined) return undefined;
+    return this.#deadlineOf(this.#receivedAt, this.#frameStartedAt);
+  }
+
+  /** That of the first sub-stream that makes no progress. */
+  #substreamDeadline(): number | undefined {
+    if (this.#owing.size === 0) return undefined;
+    let first: number | undefined;
+    for (const { receivedAt, owedSince } of this.#owing) {
+      first = sooner(first, this.#deadlineOf(receivedAt, owedSince!));
+    }
+    return first;
+  }
+
+  #deadlineOf(receivedAt: number, since: number): number {
     const { ioTimeoutMs } = this.#config;
-    return Math.min(
-      this.#receivedAt + ioTimeoutMs,
-      this.#frameStartedAt + ioTimeoutMs * WHOLE_FRAME_FACTOR,
-    );
+    return Math.min(receivedAt + ioTimeoutMs, since + ioTimeoutMs * WHOLE_FRAME_FACTOR);
   }
 
   #silenceDeadline(): number | undefined {
@@ -401,6 +514,10 @@ export class Connection {
     return new TransportError("InvalidFrame", "Cannot read from the connection: internal error", {
       cause: error,
     });
+  }
+
+  get #failed(): boolean {
+    return this.#phase === "failed";
   }
 
   #fail(error: TransportError): void {

@@ -18,7 +18,8 @@ export type Capability =
   | "resume"
   | "streams"
   | "signed"
-  | "datagrams";
+  | "datagrams"
+  | "multistream";
 
 /** A protocol version that is built. */
 export type ProtocolVersion = 1 | 2 | 3;

@@ -50,6 +50,11 @@ export interface LinkEvents {
    * belongs to the receiver.
    */
   onDatagram?(bytes: Uint8Array): void;
+  /**
+   * The other side has opened a sub-stream of this link and written to it. It is open until both
+   * sides have ended it; as a link of its own it has no datagrams and no sub-streams.
+   */
+  onSubstream?(substream: Link): void;
   /** The other side finished sending (FIN). Writing still works. */
   onEnd(): void;
   /** The link is gone, exactly once, after everything else. With an error if it did not end in order. */
@@ -75,6 +80,13 @@ export interface Link {
    * was not taken. The bytes must not be changed afterwards.
    */
   sendDatagram?(bytes: Uint8Array): boolean;
+  /**
+   * Opens a sub-stream: a link to the other side of this one whose bytes don't wait for those of
+   * any other, nor they for them. It closes with this link at the latest. The other side hears of
+   * it with its first bytes. Undefined: as many are open as there may be. A transport without
+   * sub-streams has no such method; both sides must have it.
+   */
+  openSubstream?(): Link | undefined;
   /** Starts the flow of events. Called once; data that arrived before is kept and delivered. */
   open(events: LinkEvents): void;
   /**

@@ -6,7 +6,7 @@
 
 import { RemoteError, TransportError } from "../../errors.ts";
 import { quote } from "../text.ts";
-import type { OutMessage, Tracker } from "./out_message.ts";
+import type { OutMessage, StreamPath, Tracker } from "./out_message.ts";
 import type { Kind, Lane } from "./types.ts";
 
 /** The longest text of an error or a reset that is sent, in UTF-16 units. */
@@ -97,6 +97,8 @@ export class ReadyMessage implements OutMessage {
   readonly atMostOnce: false = false;
   /** Told what becomes of it. */
   readonly tracker: Tracker | undefined;
+  /** The stream that it is a frame of. */
+  readonly path: StreamPath | undefined;
   readonly #prefix: Uint8Array;
 
   /** Makes a message; nobody changes `prefix` and `payload` any more. */
@@ -106,12 +108,14 @@ export class ReadyMessage implements OutMessage {
     prefix: Uint8Array,
     payload: Uint8Array,
     tracker?: Tracker,
+    path?: StreamPath,
   ) {
     this.kind = kind;
     this.lane = lane;
     this.#prefix = prefix;
     this.payload = payload;
     this.tracker = tracker;
+    this.path = path;
   }
 
   /** The bytes before the payload. */

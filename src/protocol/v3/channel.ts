@@ -10,7 +10,13 @@ import { quote } from "../text.ts";
 import { FlightBudget } from "./flight_budget.ts";
 import { type Frame, type FrameCodec, readAcks, readGoaway } from "./frame_codec.ts";
 import { RoundTrips } from "./round_trips.ts";
-import type { Batch, LaneChannel, Run } from "./send_lane.ts";
+import { type Batch, type LaneChannel, type Run, sealRuns } from "./send_lane.ts";
+import {
+  MAX_EARLY_SUBSTREAMS,
+  MAX_PEER_SUBSTREAMS,
+  MAX_SUBSTREAMS,
+  Substream,
+} from "./substream.ts";
 import { GOAWAY, type GoawayCode, KIND, type Lane } from "./types.ts";
 
 /** Share of the keepalive interval that an answer to a ping may take. */
@@ -19,8 +25,6 @@ const PATIENCE_SHARE = 0.9;
 const SUSPECT_SHARE = 1 / 3;
 /** An ack of 64 entries: there are three lanes. */
 const MAX_ACK_BYTES = 64 * 9;
-/** A small batch in a buffer of more than this is copied before it is kept. */
-const SMALL_BUFFER_BYTES = 16_384;
 
 /** The connection under a channel. */
 export interface ChannelLink {
@@ -33,12 +37,20 @@ export interface ChannelLink {
   flushSoon(): void;
   /** Nobody looks any more at a chunk that `seal` kept. */
   recycle?(chunk: Uint8Array): void;
+  /** Whether sub-streams that are writable may be written to now. */
+  readonly mayWrite?: boolean;
+  /** Opens a sub-stream under ours; false: there is none to be had now. */
+  openSubstream?(sub: Substream): boolean;
+  /** Writes what is in the outbox of a sub-stream, and then its end where it is finishing. */
+  flushSubstream?(sub: Substream): void;
+  /** Does so at the end of this turn. */
+  flushSubstreamSoon?(sub: Substream): void;
 }
 
 /** The session as its channels see it. */
 export interface ChannelSession {
   /** A sequenced frame came. What it says is only valid until this returns. */
-  handleFrame(channel: Channel, frame: Frame, now: number): void;
+  handleFrame(channel: Channel, frame: Frame, now: number, sub?: Substream): void;
   /** An acknowledgement came. */
   handleAck(lane: Lane, id: number, now: number): void;
   /** All acknowledgements of a frame have been told. */
@@ -62,6 +74,8 @@ export interface ChannelConfig {
   readonly keepaliveMs: number | undefined;
   /** Interval of pings; undefined: only after silence. */
   readonly healthCheckMs: number | undefined;
+  /** The longest body of a frame; undefined: streams have no sub-streams ("multistream"). */
+  readonly substreamFrameBytes?: number | undefined;
 }
 
 /** What a channel tells beside its session. */
@@ -73,6 +87,9 @@ export interface ChannelSink {
   /** Nothing is under way here any more, and nothing new is begun. */
   onDrained(): void;
 }
+
+/** Most connections never have any. */
+const NO_SUBSTREAMS = new Set<Substream>();
 
 /** A connection in version 3. */
 export class Channel implements LaneChannel {
@@ -87,6 +104,8 @@ export class Channel implements LaneChannel {
   goaway: number | undefined;
   /** Whether we have finished sending here: nothing can be written any more. */
   ended = false;
+  /** Whether frames of streams travel on sub-streams, so that they overtake others. */
+  readonly multistream: boolean;
   /** Pings that were not answered because nothing could be written. */
   pingsIgnored = 0;
   readonly #config: ChannelConfig;
@@ -105,6 +124,10 @@ export class Channel implements LaneChannel {
   #suspect = false;
   #pingAgain = false;
   #framesRead = 0;
+  #substreams = NO_SUBSTREAMS;
+  #ourSubstreams = 0;
+  /** A frame has come: the handshake is complete on the other side, too. */
+  #heard = false;
 
   /** `now` is the monotonic clock, as in every method. */
   constructor(config: ChannelConfig, link: ChannelLink, sink: ChannelSink, now: number) {
@@ -112,6 +135,7 @@ export class Channel implements LaneChannel {
     this.link = link;
     this.budget = new FlightBudget(now);
     this.#config = config;
+    this.multistream = config.substreamFrameBytes !== undefined;
     this.#sink = sink;
     this.#lastPingAt = now;
     this.#receivedAt = now;
@@ -151,7 +175,80 @@ export class Channel implements LaneChannel {
   /** Joins it to its session, or takes it out. */
   bind(session: ChannelSession | undefined): void {
     this.#session = session;
+    if (session === undefined) this.leaveSubstreams(undefined);
   }
+
+  // --- sub-streams ---
+
+  /** Those that are not over. */
+  get substreams(): ReadonlySet<Substream> {
+    return this.#substreams;
+  }
+
+  /** Opens a sub-stream; undefined where there are enough, or none to be had. */
+  openSubstream(): Substream | undefined {
+    const most = this.#heard ? MAX_SUBSTREAMS : MAX_EARLY_SUBSTREAMS;
+    if (!this.multistream || this.ended || this.#ourSubstreams >= most) return undefined;
+    const sub = this.#newSubstream(true);
+    if (this.link.openSubstream?.(sub) !== true) return undefined;
+    this.#addSubstream(sub);
+    this.#ourSubstreams++;
+    return sub;
+  }
+
+  /**
+   * The peer has opened a sub-stream.
+   *
+   * @throws {TransportError} "InvalidFrame": it must not, or it has opened too many.
+   */
+  acceptSubstream(now: number): Substream {
+    if (!this.multistream) throw invalid("sub-streams were not negotiated");
+    if (this.#substreams.size - this.#ourSubstreams >= MAX_PEER_SUBSTREAMS) {
+      throw invalid(`more than ${MAX_PEER_SUBSTREAMS} sub-streams are open`);
+    }
+    const sub = this.#newSubstream(false);
+    sub.owedSince = sub.receivedAt = now;
+    this.#addSubstream(sub);
+    return sub;
+  }
+
+  #addSubstream(sub: Substream): void {
+    if (this.#substreams === NO_SUBSTREAMS) this.#substreams = new Set();
+    this.#substreams.add(sub);
+  }
+
+  /** Takes a frame's body that came on a sub-stream. */
+  handleSubstreamBody(
+    sub: Substream,
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+    now: number,
+  ): void {
+    const frame = this.codec.decodeAt(bytes, start, end);
+    this.#framesRead++;
+    this.#session?.handleFrame(this, frame, now, sub);
+  }
+
+  /** A sub-stream may be over. */
+  checkSubstream(sub: Substream): void {
+    if (!sub.over || !this.#substreams.delete(sub)) return;
+    if (sub.ours) this.#ourSubstreams--;
+  }
+
+  /** A lane is written elsewhere from now on; undefined: all of them are. */
+  leaveSubstreams(lane: Lane | undefined): void {
+    if (this.#substreams.size === 0) return;
+    for (const sub of [...this.#substreams]) {
+      if (lane === undefined || sub.name?.lane === lane) sub.leave();
+    }
+  }
+
+  #newSubstream(ours: boolean): Substream {
+    return new Substream(this.codec, this.#config.substreamFrameBytes!, ours, this.#finishSoon);
+  }
+
+  readonly #finishSoon = (sub: Substream): void => this.link.flushSubstreamSoon?.(sub);
 
   /**
    * Takes a frame's body, the bytes from `start` to `end`. True: nobody looks at it any more, and
@@ -159,6 +256,7 @@ export class Channel implements LaneChannel {
    */
   handleBody(bytes: Uint8Array, start: number, end: number, now: number): boolean {
     const frame = this.codec.decodeAt(bytes, start, end);
+    this.#heard = true;
     // Fragments are copied as they come; pings and acknowledgements are read.
     const { more, kind } = frame;
     this.#handle(frame, now);
@@ -210,31 +308,14 @@ export class Channel implements LaneChannel {
     this.openRun = undefined;
     const runs = this.#batchRuns;
     if (runs.length === 0) return false;
-    let bytes = 0;
-    for (const run of runs) bytes += run.end - run.start;
-    // Beside fragments, which are made again from their message, the runs may be the least of it.
-    const roomy = chunk.buffer.byteLength > SMALL_BUFFER_BYTES &&
-      bytes * 2 < chunk.buffer.byteLength;
-    const kept = roomy ? new Uint8Array(bytes) : chunk;
-    const batch = roomy ? undefined : this.#newBatch(chunk, runs.length);
-    let at = 0;
-    for (const run of runs) {
-      run.chunk = kept;
-      run.batch = batch;
-      if (!roomy) continue;
-      kept.set(chunk.subarray(run.start, run.end), at);
-      run.end = at + run.end - run.start;
-      run.start = at;
-      at = run.end;
-    }
     this.#batchRuns = [];
-    return !roomy;
+    return sealRuns(runs, chunk, this.#newBatch);
   }
 
-  #newBatch(chunk: Uint8Array, runs: number): Batch | undefined {
+  readonly #newBatch = (chunk: Uint8Array, runs: number): Batch | undefined => {
     // Without acknowledgements, nobody says when it has arrived.
     return this.resume ? { runs, free: () => this.link.recycle?.(chunk) } : undefined;
-  }
+  };
 
   /**
    * Asks the peer for a sign of life, and for its acknowledgements; `again` asks once more after

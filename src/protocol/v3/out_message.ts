@@ -28,6 +28,44 @@ export interface OutMessage {
   readonly atMostOnce: boolean;
   /** Told what becomes of the message. */
   readonly tracker: Tracker | undefined;
+  /** The stream that it is a frame of. */
+  readonly path?: StreamPath | undefined;
+}
+
+/** What tells a stream apart from all others of a session. */
+export interface StreamName {
+  readonly lane: Lane;
+  /** Whether we opened it. */
+  readonly ours: boolean;
+  readonly id: number;
+}
+
+/** A way for the frames of one stream, beside the connection's main stream. */
+export interface StreamRoute {
+  /** Whether more may be written now. */
+  readonly writable: boolean;
+  /** Whether it may be written to at all, now or later. */
+  readonly usable: boolean;
+  /** Set by the stream: one of the two above has changed. */
+  onChange: (() => void) | undefined;
+  /** Nothing more is written, apart from what is being written in the same call. */
+  finish(): void;
+}
+
+/** Where the frames of a stream go. A session writes them so that they can't overtake each other. */
+export interface StreamPath {
+  /** Whether we opened it. */
+  readonly ours: boolean;
+  /** Its number; undefined until its open has been written. */
+  readonly id: number | undefined;
+  /** The number of the last frame that was written. */
+  lastId: number;
+  /** Where that went; undefined: to the main stream of a connection. */
+  lastRoute: StreamRoute | undefined;
+  /** A route of its own that may be written to; that of the last frame, where it still can be. */
+  readonly route: StreamRoute | undefined;
+  /** There is one more. */
+  addRoute(route: StreamRoute): void;
 }
 
 /** Told what becomes of a message. Every call is optional and comes at most once, in this order. */
@@ -54,11 +92,13 @@ export interface SessionPort {
 
 /** Frames of streams, which take turns with each other and with the messages of their lane. */
 export interface StreamSource {
-  /** Whether `next` has a frame for this lane. */
-  ready(lane: Lane): boolean;
+  /** Whether `next` has a frame for this lane; `routed`: one that goes on a route of its own. */
+  ready(lane: Lane, routed?: boolean): boolean;
   /**
    * The next frame of this lane, of whichever stream's turn it is; a stream-data frame has at most
-   * FRAGMENT_BYTES of application bytes.
+   * FRAGMENT_BYTES of application bytes, and `most` where it may go on a route of its own.
    */
-  next(lane: Lane): OutMessage | undefined;
+  next(lane: Lane, routed?: boolean, most?: number): OutMessage | undefined;
+  /** The peer has opened a route for a stream. It is finished where the stream is closed. */
+  addRoute?(name: StreamName, route: StreamRoute): void;
 }

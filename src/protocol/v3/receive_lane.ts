@@ -10,7 +10,8 @@ import { Fifo } from "../fifo.ts";
 import type { Frame } from "./frame_codec.ts";
 import { Gathered } from "./gathered.ts";
 import { readTopic, readU32 } from "./frame_codec.ts";
-import { KIND, type Kind, type Lane } from "./types.ts";
+import { NumbersAhead } from "./numbers_ahead.ts";
+import { KIND, type Kind, type Lane, MIN_CHARGE_BYTES } from "./types.ts";
 import { chargeOf } from "./send_lane.ts";
 
 /** Fragments of a message: this many, and one for each 1024 bytes of the largest message. */
@@ -24,6 +25,21 @@ const MIN_SHARE = 4;
 const SHELF_BYTES = 16_384;
 /** A longer one gets memory of its own. */
 const MAX_SHELVED_BYTES = 1_024;
+/** Numbers beyond what fits in the receive window that are taken behind a gap. */
+const MIN_AHEAD = 64;
+
+/** How a frame came, and so what may stand before it. */
+export const WAY = {
+  /** On a connection where nothing overtakes anything. */
+  inOrder: 0,
+  /** On the main stream of a connection that has sub-streams: frames of those may be missing. */
+  main: 1,
+  /** On a sub-stream. */
+  substream: 2,
+} as const;
+
+/** One of the ways. */
+export type Way = (typeof WAY)[keyof typeof WAY];
 
 /** A received message, as a whole. One object, used again for each. */
 export class Received {
@@ -57,6 +73,8 @@ interface Assembly {
   readonly refLow: number;
   readonly gathered: Gathered;
   fragments: number;
+  /** The number of the last fragment. */
+  lastId: number;
 }
 
 /** A lane, inwards. */
@@ -75,20 +93,34 @@ export class ReceiveLane {
   #held: Fifo<Held> | undefined;
   #shelf: ArrayBuffer | undefined;
   #shelfAt = 0;
+  readonly #maxAhead: number;
+  /** What was received beyond a gap. */
+  #ahead: NumbersAhead | undefined;
+  /** The number of the last message or fragment that was taken while there was a gap. */
+  #orderedId = 0;
+  /** The number of the last frame that was taken. */
+  #takenId = 0;
   #assembly: Assembly | undefined;
   /** Bytes of the last message in fragments: the next one may be as long. */
   #lastBytes = 0;
 
-  /** `maxMessageSize` in bytes. */
-  constructor(lane: Lane, maxMessageSize: number) {
+  /** `maxMessageSize` in bytes; `receiveWindow` is what the peer may have unacknowledged. */
+  constructor(lane: Lane, maxMessageSize: number, receiveWindow: number = 0) {
     this.lane = lane;
     this.#maxMessageSize = maxMessageSize;
+    // Each frame counts so much at least: a peer that keeps to the window has no more under way.
+    this.#maxAhead = MIN_AHEAD + Math.ceil(receiveWindow / MIN_CHARGE_BYTES);
   }
 
   /** The highest number that may be acknowledged. */
   get admitted(): number {
     const first = this.#held?.peek();
-    return first === undefined ? this.received : first.lastId - 1;
+    return first === undefined ? this.received : Math.min(this.received, first.lastId - 1);
+  }
+
+  /** Whether frames are missing before some that were received. */
+  get hasGap(): boolean {
+    return this.#ahead !== undefined;
   }
 
   /** Messages that wait for the application. */
@@ -109,25 +141,69 @@ export class ReceiveLane {
    *
    * @throws {TransportError} "InvalidFrame": a gap, or what can't stand here.
    */
-  accept(frame: Frame, into: Received): boolean {
+  accept(frame: Frame, into: Received, way: Way = WAY.inOrder): boolean {
     const { id } = frame;
-    if (id !== this.received + 1) {
-      if (id <= this.received) {
-        this.duplicates++;
-        return false;
-      }
-      throw invalid(`number ${id} follows ${this.received} in its lane`);
+    if (id !== this.received + 1 || this.#ahead !== undefined || way === WAY.substream) {
+      return this.#acceptAnywhere(frame, into, way);
     }
     const whole = this.#assembly === undefined
       ? this.#first(frame, into)
       : this.#goOn(this.#assembly, frame, into);
-    this.received = id;
+    this.received = this.#takenId = id;
     return whole;
+  }
+
+  /** Where there is a gap, or may be one after this frame. */
+  #acceptAnywhere(frame: Frame, into: Received, way: Way): boolean {
+    const { id } = frame;
+    const { received } = this;
+    if (id <= received || this.#ahead?.has(id, received)) {
+      this.duplicates++;
+      return false;
+    }
+    if (id !== received + 1) {
+      if (way === WAY.inOrder) throw invalid(`number ${id} follows ${received} in its lane`);
+      if (!(id <= received + this.#maxAhead)) {
+        throw invalid(`number ${id} is too far beyond ${received} in its lane`);
+      }
+    }
+    const whole = this.#takeAnywhere(frame, into, way);
+    this.#takenId = id;
+    this.#note(id);
+    return whole;
+  }
+
+  #takeAnywhere(frame: Frame, into: Received, way: Way): boolean {
+    const { id, kind, more } = frame;
+    const assembly = this.#assembly;
+    if (way !== WAY.substream && assembly !== undefined && id > assembly.lastId) {
+      this.#orderedId = id;
+      return this.#goOn(assembly, frame, into);
+    }
+    // Messages and fragments keep their order: what is late was on a sub-stream, as none of them is.
+    const ordered = more || kind < KIND.streamOpen || kind > KIND.streamWindow;
+    if (ordered && (way === WAY.substream || id < this.#orderedId)) {
+      throw invalid("a message is not in the order of its lane");
+    }
+    const whole = this.#first(frame, into);
+    if (ordered) this.#orderedId = id;
+    return whole;
+  }
+
+  /** A number was received that was not known. */
+  #note(id: number): void {
+    if (id === this.received + 1) {
+      this.received = this.#ahead === undefined ? id : this.#ahead.goOn(id);
+      if (this.#ahead?.empty) this.#ahead = undefined;
+    } else {
+      this.#ahead ??= new NumbersAhead();
+      this.#ahead.add(id, this.received);
+    }
   }
 
   /** Keeps a message of the application until `admit`. */
   hold({ topic, payload }: Received): void {
-    (this.#held ??= new Fifo()).push({ lastId: this.received, topic, payload: this.#own(payload) });
+    (this.#held ??= new Fifo()).push({ lastId: this.#takenId, topic, payload: this.#own(payload) });
     this.heldCharge += chargeOf(payload.length);
   }
 
@@ -188,13 +264,14 @@ export class ReceiveLane {
     const { kind, id, msLeft, refHigh, refLow } = into;
     const expected = payload.length >= MIN_LONG_BYTES ? this.#lastBytes : 0;
     const gathered = new Gathered(payload, expected);
-    this.#assembly = { kind, id, topic, msLeft, refHigh, refLow, gathered, fragments: 1 };
+    const fragments = 1;
+    this.#assembly = { kind, id, topic, msLeft, refHigh, refLow, gathered, fragments, lastId: id };
     return false;
   }
 
   #goOn(assembly: Assembly, frame: Frame, into: Received): boolean {
     const { payload } = frame;
-    if (frame.kind !== assembly.kind || frame.topic) {
+    if (frame.kind !== assembly.kind || frame.topic || frame.id !== assembly.lastId + 1) {
       throw invalid("a message begins before the one in fragments is whole");
     }
     if (payload.length === 0 && frame.more) {
@@ -205,6 +282,7 @@ export class ReceiveLane {
     }
     this.#checkSize(assembly.gathered.bytes + payload.length);
     assembly.fragments++;
+    assembly.lastId = frame.id;
     assembly.gathered.append(payload);
     if (frame.more) return false;
     this.#assembly = undefined;

@@ -16,8 +16,10 @@ import type { Outbox } from "../outbox.ts";
 /** Stands where a message stood that is not kept: it cancels request 0, which there never is. */
 const FILLER_PREFIX = new Uint8Array(8);
 const NO_BYTES: Uint8Array = new Uint8Array(0);
+/** A small batch in a buffer of more than this is copied before it is kept. */
+const SMALL_BUFFER_BYTES = 16_384;
 
-/** What a lane writes to: one connection. */
+/** What a lane writes to: one connection, or one sub-stream of it. */
 export interface LaneChannel {
   readonly codec: FrameCodec;
   readonly outbox: Outbox;
@@ -126,6 +128,11 @@ export class SendLane {
     this.#unacked = unacked;
   }
 
+  /** The highest number that the peer has acknowledged. */
+  get ackedId(): number {
+    return this.#acked;
+  }
+
   /** The highest number given out. */
   get lastId(): number {
     return this.#nextId - 1;
@@ -179,7 +186,7 @@ export class SendLane {
     );
     let run = channel.openRun;
     if (
-      run === undefined || run.lane !== this || run.end !== start ||
+      run === undefined || run.lane !== this || run.end !== start || run.lastId !== id - 1 ||
       run.dropped !== message.atMostOnce || run.message !== undefined
     ) {
       run = this.#newRun(channel, id, undefined, message.atMostOnce, now);
@@ -521,6 +528,36 @@ export class SendLane {
       ended.push({ kind: frame.kind, lane: this.lane, topic, payload: payload.slice() });
     });
   }
+}
+
+/**
+ * Keeps runs in the batch that was taken out of the outbox; `newBatch` makes who is told when nobody
+ * needs it any more. False: they are kept elsewhere.
+ */
+export function sealRuns(
+  runs: readonly Run[],
+  chunk: Uint8Array,
+  newBatch: ((chunk: Uint8Array, runs: number) => Batch | undefined) | undefined,
+): boolean {
+  if (runs.length === 0) return false;
+  let bytes = 0;
+  for (const run of runs) bytes += run.end - run.start;
+  // Beside fragments, which are made again from their message, the runs may be the least of it.
+  const roomy = chunk.buffer.byteLength > SMALL_BUFFER_BYTES &&
+    bytes * 2 < chunk.buffer.byteLength;
+  const kept = roomy ? new Uint8Array(bytes) : chunk;
+  const batch = roomy ? undefined : newBatch?.(chunk, runs.length);
+  let at = 0;
+  for (const run of runs) {
+    run.chunk = kept;
+    run.batch = batch;
+    if (!roomy) continue;
+    kept.set(chunk.subarray(run.start, run.end), at);
+    run.end = at + run.end - run.start;
+    run.start = at;
+    at = run.end;
+  }
+  return !roomy;
 }
 
 /** Nobody looks at a run any more. */

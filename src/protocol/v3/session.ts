@@ -11,8 +11,8 @@ import { isMarker } from "./backlog.ts";
 import type { Channel, ChannelSession } from "./channel.ts";
 import { fitFailure } from "./call_messages.ts";
 import type { Frame } from "./frame_codec.ts";
-import type { OutMessage, StreamSource, Tracker } from "./out_message.ts";
-import { Received, ReceiveLane } from "./receive_lane.ts";
+import type { OutMessage, StreamPath, StreamSource, Tracker } from "./out_message.ts";
+import { Received, ReceiveLane, WAY } from "./receive_lane.ts";
 import { aroundSealed, isSealed, refPrefix } from "./sealed.ts";
 import {
   chargeOf,
@@ -22,6 +22,7 @@ import {
   type SmallMessage,
   type Unacked,
 } from "./send_lane.ts";
+import type { Substream } from "./substream.ts";
 import { encodeTopic } from "./topic.ts";
 import {
   BULK,
@@ -186,7 +187,8 @@ export class Session implements ChannelSession {
     const quarter = config.receiveWindow / 4;
     this.#ackFramesAt = Math.min(ACK_FRAMES, quarter / MIN_CHARGE_BYTES);
     this.#ackBytesAt = Math.min(ACK_BYTES, quarter);
-    const lane = (lane: Lane) => new ReceiveLane(lane, config.maxMessageSize);
+    const { maxMessageSize, receiveWindow } = config;
+    const lane = (lane: Lane) => new ReceiveLane(lane, maxMessageSize, receiveWindow);
     this.#in = [lane(CONTROL), lane(NORMAL), lane(BULK)];
   }
 
@@ -282,7 +284,7 @@ export class Session implements ChannelSession {
     if (index < 0) return;
     this.now = now;
     this.#channels.splice(index, 1);
-    channel.bind(undefined);
+    this.#withoutPump(() => channel.bind(undefined));
     for (const lane of this.#out) if (lane.channel === channel) lane.detach();
     if (this.#ended) return;
     this.#tellAgain(now);
@@ -427,9 +429,10 @@ export class Session implements ChannelSession {
   // --- what the connections tell ---
 
   /** @ignore */
-  handleFrame(channel: Channel, frame: Frame, now: number): void {
+  handleFrame(channel: Channel, frame: Frame, now: number, sub?: Substream): void {
     this.now = now;
     const lane = this.#in[frame.lane];
+    const first = sub?.check(frame);
     // What answers it must not wait either.
     if (frame.lane === CONTROL) {
       channel.budget.noteUrgent(now);
@@ -440,7 +443,12 @@ export class Session implements ChannelSession {
     }
     this.#ackFrames++;
     this.#ackBytes += frame.payload.length;
-    if (lane.accept(frame, this.#received)) this.#dispatch(lane, this.#received, now);
+    if (first) {
+      this.#handleFirst(channel, lane, frame, sub!, now);
+    } else {
+      const way = sub !== undefined ? WAY.substream : channel.multistream ? WAY.main : WAY.inOrder;
+      if (lane.accept(frame, this.#received, way)) this.#dispatch(lane, this.#received, now);
+    }
     if (!this.config.resume) return;
     const { budget } = channel;
     const ackBytesAt = budget.urgent(now)
@@ -556,6 +564,7 @@ export class Session implements ChannelSession {
     for (const channel of this.#channels) {
       // The batch under way has not been taken: what stands in it is read from there.
       channel.seal(channel.outbox.buffer);
+      for (const sub of channel.substreams) sub.seal(sub.outbox.buffer);
       channel.bind(undefined);
     }
     this.#channels.length = 0;
@@ -586,6 +595,38 @@ export class Session implements ChannelSession {
     if (bulk.heldMessages === 0) return normal.heldMessages > 0 ? normal : undefined;
     const first = normal.heldMessages > 0 && this.#normalTaken < NORMAL_SHARE_BYTES;
     return first ? normal : bulk;
+  }
+
+  /** The first frame of a sub-stream of the peer, which then is its stream's, both ways. */
+  #handleFirst(
+    channel: Channel,
+    lane: ReceiveLane,
+    frame: Frame,
+    sub: Substream,
+    now: number,
+  ): void {
+    // What the application answers at once is to go there, too.
+    this.#withoutPump(() => {
+      if (lane.accept(frame, this.#received, WAY.substream)) {
+        this.#dispatch(lane, this.#received, now);
+      }
+    });
+    // A lane that is written elsewhere would have two ways to overtake itself.
+    if (this.#out[lane.lane].channel !== channel || this.streams.addRoute === undefined) {
+      sub.leave();
+    } else this.streams.addRoute(sub.name!, sub);
+    this.pump(now);
+  }
+
+  /** Whoever is told something in it must not write while only a part of it has happened. */
+  #withoutPump(change: () => void): void {
+    const pumping = this.#pumping;
+    this.#pumping = true;
+    try {
+      change();
+    } finally {
+      this.#pumping = pumping;
+    }
   }
 
   #dispatch(lane: ReceiveLane, received: Received, now: number): void {
@@ -636,6 +677,23 @@ export class Session implements ChannelSession {
       if (outbox.bytes >= BATCH_BYTES) link.flush();
     }
     if (outbox.bytes > 0) link.flushSoon();
+    if (channel.multistream && !link.writable) this.#pumpRouted(channel, now);
+  }
+
+  /** The main stream is full, which streams with sub-streams need not wait for. */
+  #pumpRouted(channel: Channel, now: number): void {
+    while (channel.link.mayWrite) {
+      const [control, normal, bulk] = this.#out.map((out) => this.#readyRouted(out, channel));
+      if (!control && !normal && !bulk) return;
+      const bulkFirst = bulk && (!normal || this.#normalBytes >= NORMAL_SHARE_BYTES);
+      this.#write(this.#out[control ? CONTROL : bulkFirst ? BULK : NORMAL], channel, now, true);
+    }
+  }
+
+  #readyRouted(out: SendLane, channel: Channel): boolean {
+    return out.channel === channel && channel.open && !out.resending && !out.midMessage &&
+      !(out.lane === BULK && this.#bulkMoves) && this.streams.ready(out.lane, true) &&
+      this.#allows(out, channel, FRAGMENT_BYTES) && this.#paced(out.lane);
   }
 
   /** The lane whose turn it is on a connection. */
@@ -737,10 +795,10 @@ export class Session implements ChannelSession {
     return flight;
   }
 
-  #write(out: SendLane, channel: Channel, now: number): void {
+  #write(out: SendLane, channel: Channel, now: number, routed: boolean = false): void {
     const before = out.flight;
     const start = channel.outbox.bytes;
-    this.#writeOne(out, channel, now);
+    this.#writeOne(out, channel, now, routed);
     this.config.pace?.spend(out.lane, channel.outbox.bytes - start);
     if (out.lane === CONTROL) channel.budget.noteUrgent(now);
     else if (out.lane === NORMAL) this.#normalBytes += out.flight - before;
@@ -748,22 +806,71 @@ export class Session implements ChannelSession {
     else if (out.lane === BULK && out.flight > before) this.#normalBytes = 0;
   }
 
-  #writeOne(out: SendLane, channel: Channel, now: number): void {
+  #writeOne(out: SendLane, channel: Channel, now: number, routed: boolean): void {
     if (out.resending || out.midMessage) {
       // The peer is asked at once: its acknowledgement of the last fragment would take its time.
       if (out.writeNext(channel, now)) channel.ping(now, true);
       return;
     }
-    const taken = this.#take(out);
+    const taken = this.#take(out, channel, routed);
     if (taken === undefined) return;
     const message = this.#sealed(taken);
+    const { path } = message;
+    const whole = message.payload.length <= FRAGMENT_BYTES;
+    if (path !== undefined && whole && channel.multistream) {
+      const sub = this.#routeOf(path, out, channel);
+      if (sub !== undefined) return this.#writeRouted(out, sub, path, message, channel, now);
+    }
     if (message.kind === KIND.data) this.#sink.onSent(message.payload.length);
-    if (message.payload.length <= FRAGMENT_BYTES) {
+    if (whole) {
       out.writeSmall(channel, message, message.payload, now);
       if (taken.kind === KIND.data) this.#sink.onPayloadFree(taken.payload);
     } else {
       out.begin(channel, message, this.#fragmentBytes(channel, message), now);
     }
+    if (path === undefined) return;
+    path.lastRoute = undefined;
+    // The last number of fragments is not known yet: what follows them goes where they went.
+    path.lastId = whole ? out.lastId : Infinity;
+  }
+
+  /**
+   * The sub-stream of a stream; undefined: its frame goes on the main stream. It changes from one to
+   * the other only where nothing is under way that could be overtaken.
+   */
+  #routeOf(path: StreamPath, out: SendLane, channel: Channel): Substream | undefined {
+    const { route } = path;
+    if (route !== undefined && route === path.lastRoute) return route as Substream;
+    if (path.lastId > out.ackedId) return undefined;
+    if (route !== undefined) return route as Substream;
+    const sub = channel.openSubstream();
+    if (sub === undefined) return undefined;
+    sub.bind({ lane: out.lane, ours: path.ours, id: path.id ?? out.lastId + 1 });
+    path.addRoute(sub);
+    return sub;
+  }
+
+  #writeRouted(
+    out: SendLane,
+    sub: Substream,
+    path: StreamPath,
+    message: OutMessage,
+    channel: Channel,
+    now: number,
+  ): void {
+    const { link } = channel;
+    const before = sub.outbox.bytes;
+    out.writeSmall(sub, message, message.payload, now);
+    const { bytes } = sub.outbox;
+    this.config.pace?.spend(out.lane, bytes - before);
+    path.lastId = out.lastId;
+    if (path.lastRoute !== sub) {
+      path.lastRoute = sub;
+      sub.onChange?.();
+    }
+    // Not before the frame: it may be the last, behind which the end of the sub-stream follows.
+    if (bytes >= FRAGMENT_BYTES) link.flushSubstream?.(sub);
+    else link.flushSubstreamSoon?.(sub);
   }
 
   /** Signed when it goes out for the first time, and the same bytes whenever it goes out again. */
@@ -772,23 +879,28 @@ export class Session implements ChannelSession {
     if (tells && message.payload.length > this.config.maxMessageSize) return this.#fitted(message);
     const { seal } = this.config;
     if (seal === undefined || !isSealed(message.kind)) return message;
-    const { kind, lane, topic, payload, atMostOnce, tracker } = message;
+    const { kind, lane, topic, payload, atMostOnce, tracker, path } = message;
     const prefix = message.prefix && ((now: number) => message.prefix!(now));
     const around = aroundSealed(kind, lane, topic, prefix?.(this.now));
     const sealed = seal.seal(lane, payload, around);
-    return { kind, lane, topic, prefix, payload: sealed, atMostOnce, tracker };
+    return { kind, lane, topic, prefix, payload: sealed, atMostOnce, tracker, path };
   }
 
   /** An error whose text is longer than the peer takes. */
   #fitted(message: OutMessage): OutMessage {
-    const { kind, lane, topic, atMostOnce, tracker } = message;
+    const { kind, lane, topic, atMostOnce, tracker, path } = message;
     const prefix = message.prefix && ((now: number) => message.prefix!(now));
     const payload = fitFailure(message.payload, this.config.maxMessageSize);
-    return { kind, lane, topic, prefix, payload, atMostOnce, tracker };
+    return { kind, lane, topic, prefix, payload, atMostOnce, tracker, path };
   }
 
   /** Messages and streams of a lane take turns. */
-  #take(out: SendLane): OutMessage | undefined {
+  #take(out: SendLane, channel: Channel, routed: boolean): OutMessage | undefined {
+    // No fragments on a sub-stream: what is signed needs room beside its bytes.
+    const most = channel.multistream
+      ? FRAGMENT_BYTES - (this.config.seal?.overhead ?? 0)
+      : FRAGMENT_BYTES;
+    if (routed) return this.streams.next(out.lane, true, most);
     const waiting = this.#firstMessage(out);
     const stream = this.streams.ready(out.lane);
     this.#streamTurn = !this.#streamTurn;
@@ -796,7 +908,7 @@ export class Session implements ChannelSession {
       this.config.backlog.shift(out.lane);
       return waiting;
     }
-    return this.streams.next(out.lane);
+    return this.streams.next(out.lane, false, most);
   }
 
   /** Gives every lane its connection. A lane moves only when nothing of it is under way. */
@@ -813,6 +925,7 @@ export class Session implements ChannelSession {
       if (out !== bulk && keeps) continue;
       const chosen = out === bulk ? bulkAt : this.#choose(out.lane, others);
       if (chosen === present) continue;
+      if (present !== undefined) this.#withoutPump(() => present.leaveSubstreams(out.lane));
       if (chosen === undefined) out.detach();
       else out.attach(chosen, this.#peerReceived[out.lane]);
     }

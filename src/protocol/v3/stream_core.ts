@@ -14,7 +14,7 @@ import {
   remoteError,
   writeU32,
 } from "./call_messages.ts";
-import type { OutMessage } from "./out_message.ts";
+import type { OutMessage, StreamPath, StreamRoute } from "./out_message.ts";
 import { ReceiveHalf, SendHalf } from "./stream_halves.ts";
 import { Turn } from "./stream_turns.ts";
 import { KIND, type Lane, PEER_BIT } from "./types.ts";
@@ -59,7 +59,7 @@ export interface StreamOrigin {
 }
 
 /** A stream. */
-export class StreamCore {
+export class StreamCore implements StreamPath {
   /** Its lane. */
   readonly lane: Lane;
   /** Its topic. */
@@ -76,6 +76,10 @@ export class StreamCore {
   refused = false;
   /** The session it belongs to. */
   session = 0;
+  /** The number of its last frame. Only the session that writes it uses this, as the two below. */
+  lastId = 0;
+  /** Where that went. */
+  lastRoute: StreamRoute | undefined;
   readonly #host: StreamHost;
   readonly #in = new ReceiveHalf();
   readonly #out = new SendHalf();
@@ -88,6 +92,7 @@ export class StreamCore {
   #reset: Uint8Array | undefined;
   #closed = false;
   #released = false;
+  #routes: StreamRoute[] = [];
 
   /** Makes a stream; only the table does. `id` is undefined until the open has been written. */
   constructor(host: StreamHost, origin: StreamOrigin, id: number | undefined) {
@@ -160,7 +165,33 @@ export class StreamCore {
     this.#host.released(this);
   }
 
+  // --- the session ---
+
+  /** The sub-stream that its frames may go on: that of the last one, where it still may. */
+  get route(): StreamRoute | undefined {
+    if (this.lastRoute?.usable) return this.lastRoute;
+    return this.#routes.find(({ usable }) => usable);
+  }
+
+  /** It has one more sub-stream. */
+  addRoute(route: StreamRoute): void {
+    if (this.#closed) return route.finish();
+    this.#routes = this.#routes.filter(({ usable }) => usable);
+    this.#routes.push(route);
+    route.onChange = () => this.#host.changed(this);
+  }
+
   // --- the table ---
+
+  /** Whether its next frame goes on a sub-stream for certain. */
+  get routed(): boolean {
+    return this.lastRoute !== undefined && this.lastRoute.usable;
+  }
+
+  /** Whether its next frame must wait for its sub-stream. */
+  get stalled(): boolean {
+    return this.routed && !this.lastRoute!.writable;
+  }
 
   /** Its number; undefined until the open has been written. */
   get id(): number | undefined {
@@ -205,7 +236,7 @@ export class StreamCore {
     const prefix = new Uint8Array(ID_BYTES + GRANT_BYTES);
     prefix.set(this.#prefix);
     writeU32(prefix, ID_BYTES, this.#in.takeGrant());
-    return new ReadyMessage(KIND.streamWindow, this.lane, prefix, NO_BYTES);
+    return new ReadyMessage(KIND.streamWindow, this.lane, prefix, NO_BYTES, undefined, this);
   }
 
   /** The next frame with `most` bytes at most, or the end: `sendable` is true. */
@@ -305,11 +336,13 @@ export class StreamCore {
   #close(): void {
     if (this.#closed) return;
     this.#closed = true;
+    for (const route of this.#routes) route.finish();
+    this.#routes = [];
     this.#host.closed(this);
   }
 
   #message(kind: typeof KIND[keyof typeof KIND], payload: Uint8Array): OutMessage {
-    return new ReadyMessage(kind, this.lane, this.#prefix, payload);
+    return new ReadyMessage(kind, this.lane, this.#prefix, payload, undefined, this);
   }
 
   /** Whoever did not open a stream marks its id. */

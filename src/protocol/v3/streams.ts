@@ -6,11 +6,18 @@
 
 import { BackpressureError, TransportError } from "../../errors.ts";
 import { neverUsed, NO_BYTES } from "./call_messages.ts";
-import type { OutMessage, SessionPort, StreamSource, Tracker } from "./out_message.ts";
+import type {
+  OutMessage,
+  SessionPort,
+  StreamName,
+  StreamRoute,
+  StreamSource,
+  Tracker,
+} from "./out_message.ts";
 import { toId } from "./payloads.ts";
 import { StreamCore, type StreamHost } from "./stream_core.ts";
-import { Turns } from "./stream_turns.ts";
-import { KIND, type Lane, PEER_BIT } from "./types.ts";
+import { type Turn, Turns } from "./stream_turns.ts";
+import { FRAGMENT_BYTES, KIND, type Lane, PEER_BIT } from "./types.ts";
 
 /** The most streams of one peer at once, where the configuration says nothing else. */
 export const DEFAULT_MAX_STREAMS = 256;
@@ -137,6 +144,7 @@ export class StreamTable implements StreamSource {
       payload,
       atMostOnce: false,
       tracker: this.#openTracker(stream),
+      path: stream,
     };
     this.#opening.set(stream, open);
     this.#port.enqueue(open);
@@ -146,12 +154,13 @@ export class StreamTable implements StreamSource {
   /**
    * The peer opens a stream.
    *
-   * @throws {TransportError} "InvalidFrame" if its id is not above all before it.
+   * @throws {TransportError} "InvalidFrame" if it is open already. Ids need not come in order: opens
+   * may overtake each other, and the numbers of a lane see to it that none comes twice.
    */
   handleOpen(lane: Lane, id: number, topic: string | undefined, payload: Uint8Array): void {
     const streams = this.#lanes[lane];
-    if (!(id > streams.theirHighest)) throw neverUsed("new stream", this.#config.peer);
-    streams.theirHighest = id;
+    if (streams.theirs.has(id)) throw neverUsed("new stream", this.#config.peer);
+    if (id > streams.theirHighest) streams.theirHighest = id;
     const bytes = this.#theirBytes;
     const refused = this.#theirs >= this.#maxStreams ||
       bytes > 0 && bytes + payload.length > MAX_OPEN_BYTES;
@@ -191,21 +200,39 @@ export class StreamTable implements StreamSource {
     this.#find(lane, high, low)?.handleWindow(bytes);
   }
 
-  /** Whether a stream has a frame for this lane. */
-  ready(lane: Lane): boolean {
-    const { urgent, data } = this.#lanes[lane];
-    return !urgent.empty || !data.empty;
+  /** Whether a stream has a frame for this lane; `routed`: one that goes on its sub-stream. */
+  ready(lane: Lane, routed: boolean = false): boolean {
+    const { main, subs } = this.#lanes[lane];
+    return !subs.empty || !routed && !main.empty;
   }
 
-  /** The next frame: short ones first, then bytes, one frame of each stream in turn. */
-  next(lane: Lane): OutMessage | undefined {
-    const { urgent, data } = this.#lanes[lane];
-    const first = urgent.next();
-    const stream = first ?? data.next();
+  /**
+   * The next frame: short ones first, then bytes, one frame of each stream in turn; those with a
+   * sub-stream and those without take turns, too.
+   */
+  next(
+    lane: Lane,
+    routed: boolean = false,
+    most: number = FRAGMENT_BYTES,
+  ): OutMessage | undefined {
+    const lines = this.#lanes[lane];
+    const { main, subs } = lines;
+    const first = routed ? subs.urgent.next() : main.urgent.next() ?? subs.urgent.next();
+    const stream = first ?? lines.nextData(routed);
     if (stream === undefined) return undefined;
-    const message = first === undefined ? stream.nextData(this.#maxPayload) : stream.nextUrgent();
+    const message = first === undefined
+      ? stream.nextData(Math.min(most, this.#maxPayload))
+      : stream.nextUrgent();
     this.#place(stream);
     return message;
+  }
+
+  /** The peer has opened a sub-stream for a stream; it is of no use if that is closed. */
+  addRoute({ lane, ours, id }: StreamName, route: StreamRoute): void {
+    const streams = this.#lanes[lane];
+    const stream = (ours ? streams.ours : streams.theirs).get(id);
+    if (stream === undefined) route.finish();
+    else stream.addRoute(route);
   }
 
   /** The session has ended: all streams fail with "ConnectionClosed". */
@@ -285,14 +312,14 @@ export class StreamTable implements StreamSource {
 
   /** Lets a stream stand where it belongs. True: it has something to send that it had not. */
   #place(stream: StreamCore): boolean {
-    const { urgent, data } = this.#lanes[stream.lane];
-    const { urgentTurn, dataTurn } = stream;
-    let joined = false;
-    if (!stream.urgent) urgent.leave(urgentTurn);
-    else if (urgent.join(urgentTurn)) joined = true;
-    if (!stream.sendable) data.leave(dataTurn);
-    else if (data.join(dataTurn)) joined = true;
-    return joined;
+    const lane = this.#lanes[stream.lane];
+    const lines = stream.routed ? lane.ownSubs : lane.main;
+    const { urgentTurn, dataTurn, stalled } = stream;
+    const urgent = !stalled && stream.urgent ? lines.urgent : undefined;
+    const data = !stalled && stream.sendable ? lines.data : undefined;
+    // Both: the one that is moved must not keep the other where it was.
+    const moved = move(urgentTurn, urgent);
+    return move(dataTurn, data) || moved;
   }
 
   #closed(stream: StreamCore): void {
@@ -321,16 +348,52 @@ export class StreamTable implements StreamSource {
   }
 }
 
+/** Moves a place to another line. True: it stands in one where it did not stand. */
+function move(turn: Turn<StreamCore>, line: Turns<StreamCore> | undefined): boolean {
+  if (turn.line === line) return false;
+  turn.line?.leave(turn);
+  return line?.join(turn) ?? false;
+}
+
+/** Streams that have something to send. */
+class Lines {
+  /** Something short. */
+  readonly urgent = new Turns<StreamCore>();
+  /** Bytes or an end. */
+  readonly data = new Turns<StreamCore>();
+
+  get empty(): boolean {
+    return this.urgent.empty && this.data.empty;
+  }
+}
+
+/** Most peers have no sub-streams. */
+const NO_LINES = new Lines();
+
 /** The streams of one lane. */
 class LaneStreams {
   readonly ours = new Map<number, StreamCore>();
   readonly theirs = new Map<number, StreamCore>();
-  /** Those with something short to send. */
-  readonly urgent = new Turns<StreamCore>();
-  /** Those with bytes or an end to send. */
-  readonly data = new Turns<StreamCore>();
+  /** Those that send on the main stream of a connection. */
+  readonly main = new Lines();
+  /** Those that send on a sub-stream. */
+  subs = NO_LINES;
   ourHighest = 0;
   theirHighest = 0;
+  #mainTurn = false;
+
+  /** The same, for who joins them. */
+  get ownSubs(): Lines {
+    if (this.subs === NO_LINES) this.subs = new Lines();
+    return this.subs;
+  }
+
+  /** Whose turn it is to send bytes. */
+  nextData(routed: boolean): StreamCore | undefined {
+    this.#mainTurn = !routed && !this.#mainTurn;
+    if (this.#mainTurn) return this.main.data.next() ?? this.subs.data.next();
+    return this.subs.data.next() ?? (routed ? undefined : this.main.data.next());
+  }
 
   clear(): void {
     this.ours.clear();
