@@ -20,6 +20,8 @@ export interface LinkNetwork {
   readonly highWaterBytes: number;
   /** Whether `bufferedBytes` counts what the other side has not read yet. */
   readonly bufferedUntilRead: boolean;
+  /** Whether links have sub-streams. */
+  readonly substreams: boolean;
   /** Both ends of all links that are not gone. */
   readonly links: Set<SimulatedLink>;
   /** The hosts that are switched off. */
@@ -52,6 +54,8 @@ export interface ConnectionEnd {
   readonly peerHost: string;
   /** Bytes this end was sent and has not read. */
   readonly unreadBytes: number;
+  /** This end of its sub-streams, oldest first, where the network has any. */
+  readonly substreams: readonly ConnectionEnd[];
   /**
    * The connection breaks, and both ends see a reset: this one after `afterMs`, the other after
    * `peerAfterMs`. What is on its way arrives up to then, and not after it.
@@ -75,6 +79,8 @@ type Item =
 const HANDSHAKE_BYTES = 4_100;
 /** A packet here stands for a row of real ones. */
 const MAX_PACKET_BYTES = 16_384;
+/** Times are whole microseconds, but a timer set for the difference of two may be early by a bit. */
+const ROUNDING_MS = 1e-4;
 
 /** One end of a connection: what it writes travels to `peer`. */
 export class SimulatedLink implements Link, ConnectionEnd {
@@ -118,6 +124,14 @@ export class SimulatedLink implements Link, ConnectionEnd {
   #arrivedBytes = 0;
   #corruptNext = false;
   #flowQueued = false;
+  /** Opens a sub-stream, where there are any. */
+  readonly openSubstream?: () => Link;
+  /** The link that this is a sub-stream of. */
+  readonly parent: SimulatedLink | undefined;
+  readonly #substreams = new Set<SimulatedLink>();
+  /** Sub-streams of the peer, until somebody is told. */
+  #early: SimulatedLink[] = [];
+  #announced = false;
 
   constructor(
     network: LinkNetwork,
@@ -125,6 +139,7 @@ export class SimulatedLink implements Link, ConnectionEnd {
     path: Path,
     place: number,
     info: LinkInfo,
+    parent?: SimulatedLink,
   ) {
     this.#network = network;
     this.#owner = owner;
@@ -134,6 +149,46 @@ export class SimulatedLink implements Link, ConnectionEnd {
     this.id = network.nextLink();
     network.links.add(this);
     owner.links.add(this);
+    this.parent = parent;
+    if (parent !== undefined) parent.#substreams.add(this);
+    if (network.substreams && parent === undefined) {
+      this.openSubstream = () => this.#openSubstream();
+    }
+  }
+
+  /** Its packets take other ways than those of the link, and wait for none of them. */
+  #openSubstream(): Link {
+    const near = this.#newSubstream();
+    const far = this.peer.#newSubstream();
+    near.peer = far;
+    far.peer = near;
+    if (this.gone) near.#shut(resetError());
+    if (this.peer.gone) far.#shut(resetError());
+    for (const end of [near, far]) {
+      end.#stalled = end.parent!.#stalled;
+      end.#cut = end.parent!.#cut;
+    }
+    return near;
+  }
+
+  #newSubstream(): SimulatedLink {
+    const place = this.#network.random.next();
+    return new SimulatedLink(this.#network, this.#owner, this.#path, place, this.info, this);
+  }
+
+  /** The first bytes of a sub-stream have come. */
+  #announce(substream: SimulatedLink): void {
+    if (substream.#announced) return;
+    substream.#announced = true;
+    this.#early.push(substream);
+    if (this.#events !== undefined) this.#tell(() => this.#tellEarly());
+  }
+
+  #tellEarly(): void {
+    const early = this.#early;
+    this.#early = [];
+    if (this.gone) return;
+    for (const substream of early) this.#events!.onSubstream?.(substream);
   }
 
   get host(): string {
@@ -149,6 +204,10 @@ export class SimulatedLink implements Link, ConnectionEnd {
     return this.#queuedBytes + (this.#closed ? this.#lostBytes : this.#socketBytes);
   }
 
+  get substreams(): readonly ConnectionEnd[] {
+    return [...this.#substreams];
+  }
+
   get unreadBytes(): number {
     return this.#inbound.reduce((sum, chunk) => sum + chunk.length, 0);
   }
@@ -162,6 +221,7 @@ export class SimulatedLink implements Link, ConnectionEnd {
     this.#events = events;
     if (this.#closed) this.#tellClose();
     else this.#queueFlow();
+    if (this.#early.length > 0) this.#tell(() => this.#tellEarly());
   }
 
   write(chunk: Uint8Array): boolean {
@@ -193,6 +253,7 @@ export class SimulatedLink implements Link, ConnectionEnd {
     // What was not read makes a kernel answer with RST instead of FIN.
     const unread = this.#inbound.length > 0;
     if (!this.#finSent || unread) this.#put(unread ? "rst" : "fin");
+    for (const substream of [...this.#substreams]) substream.close();
     this.#shut(undefined);
   }
 
@@ -202,6 +263,7 @@ export class SimulatedLink implements Link, ConnectionEnd {
     this.#cut = this.peer.#cut = true;
     this.#later(() => this.#shut(resetError()), afterMs);
     this.#later(() => this.peer.#shut(resetError()), peerAfterMs);
+    for (const substream of this.#substreams) substream.cut(afterMs, peerAfterMs);
   }
 
   endBothWays(): void {
@@ -209,11 +271,13 @@ export class SimulatedLink implements Link, ConnectionEnd {
       side.#put("fin");
       side.#cut = true;
     }
+    for (const substream of this.#substreams) substream.endBothWays();
   }
 
   stall(bothWays = false): void {
     this.#stalled = true;
     if (bothWays) this.peer.#stalled = true;
+    for (const substream of this.#substreams) substream.stall(bothWays);
   }
 
   corrupt(): void {
@@ -222,6 +286,7 @@ export class SimulatedLink implements Link, ConnectionEnd {
 
   forget(): void {
     this.stall(true);
+    for (const substream of [...this.#substreams]) substream.forget();
     this.#shut(resetError());
   }
 
@@ -319,7 +384,7 @@ export class SimulatedLink implements Link, ConnectionEnd {
 
   #arrive(): void {
     const now = this.#network.time.now();
-    while (this.#wire.length > 0 && this.#wire[0]!.at <= now) {
+    while (this.#wire.length > 0 && this.#wire[0]!.at <= now + ROUNDING_MS) {
       if (this.#blocked) return;
       const item = this.#wire.shift()!;
       this.#network.trace.record(item.kind, this.id, item.kind === "data" ? item.bytes.length : 0);
@@ -335,6 +400,7 @@ export class SimulatedLink implements Link, ConnectionEnd {
     } else if (item.kind === "data") {
       this.#arrivedBytes += item.bytes.length;
       peer.#inbound.push(item.bytes);
+      if (peer.parent !== undefined) peer.parent.#announce(peer);
     } else if (item.kind === "fin") {
       peer.#arrivedEnd = true;
     } else {
@@ -414,7 +480,9 @@ export class SimulatedLink implements Link, ConnectionEnd {
     this.#inbound.length = 0;
     this.#network.trace.record("closed", this.id, error === undefined ? 0 : 1);
     this.#network.links.delete(this);
+    if (this.parent !== undefined) this.parent.#substreams.delete(this);
     this.release();
+    for (const substream of [...this.#substreams]) substream.#shut(error);
     this.#closeError = error;
     if (this.#events !== undefined) this.#tellClose();
     this.#owner.links.delete(this);

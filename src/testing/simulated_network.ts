@@ -54,6 +54,11 @@ export interface SimulatedNetworkOptions extends LinkConditions {
    * @default {false}
    */
   readonly encrypted?: boolean;
+  /**
+   * Whether links have sub-streams that overtake each other, as those of QUIC have.
+   * @default {false}
+   */
+  readonly substreams?: boolean;
 }
 
 /** How long {@linkcode SimulatedNetwork.runUntil} waits. */
@@ -142,7 +147,8 @@ export class SimulatedNetwork {
     const nextLink = () => ++this.#linkCount;
     const links = new Set<SimulatedLink>();
     const down = new Set<string>();
-    const behaviour = { highWaterBytes, bufferedUntilRead };
+    const { substreams = false } = options;
+    const behaviour = { highWaterBytes, bufferedUntilRead, substreams };
     this.#links = { time, random, trace, ...behaviour, links, down, nextLink };
     const path = (from: string, to: string) => this.#path(from, to);
     const datagrams = { time, trace, down, sockets: new Map(), path };
@@ -226,7 +232,7 @@ export class SimulatedNetwork {
 
   /** Both ends of all connections that stand between some hosts and others, or of all there are. */
   connections(between?: Hosts, and?: Hosts): ConnectionEnd[] {
-    const all = [...this.#links.links];
+    const all = [...this.#links.links].filter(({ parent }) => parent === undefined);
     if (between === undefined) return all;
     const [left, right] = [names(between), and === undefined ? undefined : names(and)];
     const matches = (a: string, b: string) => left.has(a) && (right === undefined || right.has(b));
