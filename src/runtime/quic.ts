@@ -15,6 +15,8 @@ export interface QuicStream {
   readonly id: number;
   /** Called when the stream breaks although nobody reads it; set by its owner. */
   onBroken: ((cause: unknown) => void) | undefined;
+  /** Bytes that may come while nobody reads, where the runtime can't push back; set by its owner. */
+  maxUnreadBytes?: number;
   /** What arrives next, in one chunk or more; undefined at the end. Rejects where it never ends. */
   read(): Promise<readonly Uint8Array[] | undefined>;
   /**
@@ -110,8 +112,8 @@ export interface QuicSockets {
 
 /** The application protocol of docs/protocol.md, section 6. */
 export const QUIC_ALPN = "hawser/1";
-/** Streams that the other side may have open at one time in one connection. */
-export const MAX_STREAMS = 128;
+/** Streams that the other side may have open at one time in one connection: links and sub-streams. */
+export const MAX_STREAMS = 256;
 /** The code in RESET_STREAM and STOP_SENDING of a link that was closed. */
 export const RESET_CODE = 1;
 

@@ -39,6 +39,8 @@ const MAX_CONNECTIONS_PER_HOST = 4096;
 /** QUIC's flow control: what may be on its way, for each stream and for all of a connection. */
 const STREAM_WINDOW_BYTES = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES = 8 * 1024 * 1024;
+/** A dialer of Bun (1.4.5) closes a connection whose listener opens more, whatever it has allowed. */
+const MAX_STREAMS_OF_LISTENER = 100;
 const MAX_DATAGRAM_FRAME_BYTES = 65_535;
 /** Datagrams that wait until they may leave; of more the oldest are dropped. */
 const MAX_WAITING_DATAGRAMS = 1024;
@@ -148,7 +150,7 @@ async function connectBun(
         keys: [createPrivateKey(tls.key)],
         certs: [encode(tls.cert)],
       }),
-      ...commonOptions(tls, times),
+      ...commonOptions(tls, times, MAX_STREAMS_OF_LISTENER),
     });
     const connection = new BunConnection(session, endpoint);
     const handshake = await abortable(session.opened, signal, () => {});
@@ -184,7 +186,11 @@ class BunTlsError extends Error {
   override readonly name: string = "TlsError";
 }
 
-function commonOptions(tls: LinkTls, { keepAliveMs, idleMs }: QuicTimes): object {
+function commonOptions(
+  tls: LinkTls,
+  { keepAliveMs, idleMs }: QuicTimes,
+  maxStreams: number = MAX_STREAMS,
+): object {
   return {
     ...(tls.ca === undefined ? {} : { ca: [encode(tls.ca)] }),
     // Nothing is taken for true before the handshake is complete.
@@ -197,7 +203,7 @@ function commonOptions(tls: LinkTls, { keepAliveMs, idleMs }: QuicTimes): object
     transportParams: {
       // Seconds, as the only one.
       maxIdleTimeout: Math.ceil(idleMs / 1000),
-      initialMaxStreamsBidi: MAX_STREAMS,
+      initialMaxStreamsBidi: maxStreams,
       initialMaxStreamsUni: 0,
       initialMaxStreamDataBidiLocal: STREAM_WINDOW_BYTES,
       initialMaxStreamDataBidiRemote: STREAM_WINDOW_BYTES,
@@ -308,6 +314,7 @@ function quiet(stream: Stream): void {
 
 class BunStream implements QuicStream {
   onBroken: ((cause: unknown) => void) | undefined;
+  maxUnreadBytes = MAX_UNREAD_BYTES;
   readonly #stream: Stream;
   readonly #writer: Writer;
   readonly #lost: () => Promise<unknown>;
@@ -353,7 +360,7 @@ class BunStream implements QuicStream {
           this.#unread.push(chunk);
           this.#unreadBytes += chunk.length;
         }
-        if (this.#unreadBytes > MAX_UNREAD_BYTES) throw overflow();
+        if (this.#unreadBytes > this.maxUnreadBytes) throw overflow(this.maxUnreadBytes);
         this.#wake?.();
       }
       // They merely end, too, where the stream or the whole connection is lost, which is told later.
@@ -366,7 +373,7 @@ class BunStream implements QuicStream {
       this.#ended = true;
     } catch (cause) {
       this.#broken = { cause };
-      if (this.#unreadBytes > MAX_UNREAD_BYTES) {
+      if (this.#unreadBytes > this.maxUnreadBytes) {
         this.#unread = [];
         this.reset();
         this.onBroken?.(cause);
@@ -404,10 +411,10 @@ class BunStream implements QuicStream {
   }
 }
 
-function overflow(): Error {
+function overflow(bytes: number): Error {
   return new TransportError(
     "Backpressure",
-    `Cannot keep the connection: more than ${MAX_UNREAD_BYTES} bytes came while it was not read`,
+    `Cannot keep the connection: more than ${bytes} bytes came while it was not read`,
   );
 }
 

@@ -12,6 +12,8 @@ import { HIGH_WATER_BYTES } from "./sockets.ts";
 
 /** What is handed to the stream at a time. */
 const PIECE_BYTES = 64 * 1024;
+/** Sub-streams that wait until the link is opened. */
+const MAX_EARLY_SUBSTREAMS = 8;
 
 /** What a link needs of the connection that it is a part of. */
 export interface QuicLinkHost {
@@ -23,6 +25,8 @@ export interface QuicLinkHost {
   readonly maxDatagramBytes: number;
   /** Sends a datagram of the connection; false: it was not taken. */
   sendDatagram(bytes: Uint8Array): boolean;
+  /** Opens a stream that belongs to a link; undefined: there are enough. */
+  openSubstream(link: QuicLink): Link | undefined;
   /** The link is gone, once. `inOrder`: both sides had finished. */
   onGone(link: QuicLink, inOrder: boolean): void;
   /** Why the stream broke. */
@@ -48,6 +52,8 @@ export class QuicLink implements Link {
   #held: Uint8Array[] = [];
   #peerEnded = false;
   #closed = false;
+  /** Sub-streams that came before anybody could be told. */
+  #early: Link[] = [];
 
   /** Makes a link of a stream that nobody else reads or writes. */
   constructor(stream: QuicStream, info: LinkInfo, host: QuicLinkHost) {
@@ -81,8 +87,24 @@ export class QuicLink implements Link {
     if (!this.#closed && bytes.length > 0) this.#events?.onDatagram?.(bytes);
   }
 
+  openSubstream(): Link | undefined {
+    return this.#closed ? undefined : this.#host.openSubstream(this);
+  }
+
+  /** A sub-stream came for this link; false: it wants none. */
+  takeSubstream(substream: Link): boolean {
+    if (this.#closed || this.#early.length >= MAX_EARLY_SUBSTREAMS) return false;
+    if (this.#events === undefined) this.#early.push(substream);
+    else if (this.#events.onSubstream === undefined) return false;
+    else this.#events.onSubstream(substream);
+    return true;
+  }
+
   open(events: LinkEvents): void {
     this.#events = events;
+    const early = this.#early;
+    this.#early = [];
+    for (const substream of early) if (!this.takeSubstream(substream)) substream.close();
     queueMicrotask(() => {
       if (this.#closed) this.#tellClose();
       else this.#read();
@@ -217,6 +239,8 @@ export class QuicLink implements Link {
     this.#error = error;
     this.#queue = [];
     this.#held = [];
+    for (const substream of this.#early) substream.close();
+    this.#early = [];
     const inOrder = this.#finished && this.#peerEnded;
     if (!inOrder) this.#stream.reset();
     this.#host.onGone(this, inOrder);

@@ -40,6 +40,10 @@ const LISTENER_LINGER_MS = 5_000;
 const REPLACE_MS = 10_000;
 /** How long the silent one may still be heard once the new one stands. */
 const GRACE_MS = 200;
+/** Sub-streams of ours in one connection, well below what the other side takes (`MAX_STREAMS`). */
+const DIALER_SUBSTREAMS = 128;
+/** A dialer on Bun takes 100, and hears late of those that have ended. */
+const LISTENER_SUBSTREAMS = 64;
 /** Accepted connections that have no link, handshakes included. */
 const MAX_BARE_CONNECTIONS = 256;
 
@@ -199,6 +203,7 @@ class DialedConnections {
     this.#carriers.set(key, carriers);
     const carrier = new Carrier(connection, {
       lingerMs: DIALER_LINGER_MS,
+      maxSubstreams: DIALER_SUBSTREAMS,
       showCertificate: tls.needPeerCertificate,
       // A listener has no reason to open one.
       onStream: (_, stream) => stream.reset(),
@@ -360,6 +365,7 @@ async function release(bound: Map<string, BoundAddress>, here: BoundAddress): Pr
 /** Accepts connections and their streams for one listener. */
 class QuicAcceptor implements QuicServerEvents, CarrierHost {
   readonly showCertificate: boolean;
+  readonly maxSubstreams: number = LISTENER_SUBSTREAMS;
   readonly #options: ListenOptions;
   #here: BoundAddress | undefined;
   #onFree: () => Promise<void> = () => Promise.resolve();

@@ -19,6 +19,7 @@ import {
   PathWatch,
   readPath,
 } from "./quic_path.ts";
+import { encodeHead, OpeningStream, readHead } from "./quic_substream.ts";
 import type { Link, LinkInfo } from "./transport.ts";
 
 /** The scheme of QUIC addresses. */
@@ -31,6 +32,8 @@ const NO_TOKEN = new Uint8Array(0);
 export interface CarrierHost {
   /** Milliseconds for which the connection stays when its last link has ended. */
   readonly lingerMs: number;
+  /** Sub-streams that may be open at a time of those that we open. */
+  readonly maxSubstreams: number;
   /** Whether links say whose certificate the other side showed. */
   readonly showCertificate: boolean;
   /** The other side opened a stream. */
@@ -51,6 +54,8 @@ export class Carrier implements QuicEvents, QuicLinkHost {
   readonly #connection: QuicConnection;
   readonly #host: CarrierHost;
   readonly #links = new Set<QuicLink>();
+  readonly #substreams = new Set<QuicLink>();
+  #opened = 0;
   readonly #releases = new Map<QuicLink, () => void>();
   #opening = 0;
   #suspect = false;
@@ -87,6 +92,11 @@ export class Carrier implements QuicEvents, QuicLinkHost {
   /** How many links it carries. */
   get linkCount(): number {
     return this.#links.size + this.#opening;
+  }
+
+  /** How many streams of links it carries beside them. */
+  get substreamCount(): number {
+    return this.#substreams.size;
   }
 
   /**
@@ -141,6 +151,7 @@ export class Carrier implements QuicEvents, QuicLinkHost {
     const error = this.failure(new Error("nothing comes any more, but a new connection was made"));
     by.#sendPath("abandoned", this.#token);
     for (const link of [...this.#links]) link.lose(error);
+    for (const sub of [...this.#substreams]) sub.lose(error);
     this.close();
   }
 
@@ -159,8 +170,48 @@ export class Carrier implements QuicEvents, QuicLinkHost {
 
   /** @ignore */
   onStream(stream: QuicStream): void {
-    this.#host.onStream(this, stream);
-    this.#linger();
+    readHead(stream).then((begun) => {
+      if (begun === undefined) return;
+      if (begun.parent === undefined) this.#host.onStream(this, begun.stream);
+      else this.#takeSubstream(begun.stream, begun.parent);
+      this.#linger();
+    });
+  }
+
+  /** @ignore */
+  openSubstream(link: QuicLink): Link | undefined {
+    const { streamId } = link;
+    if (this.#closed || streamId < 0 || this.#opened >= this.#host.maxSubstreams) return undefined;
+    this.#opened++;
+    const opening = new OpeningStream(this.#connection.openStream(), encodeHead(streamId));
+    return this.#addSubstream(opening, () => this.#opened--);
+  }
+
+  /** It comes after the handshake of its link: where that is not known, it is over. */
+  #takeSubstream(stream: QuicStream, parent: number): void {
+    for (const link of this.#closed ? [] : this.#links) {
+      if (link.streamId !== parent) continue;
+      const sub = this.#addSubstream(stream, () => {});
+      if (!link.takeSubstream(sub)) sub.close();
+      return;
+    }
+    stream.reset();
+  }
+
+  #addSubstream(stream: QuicStream, onGone: () => void): QuicLink {
+    const sub: QuicLink = new QuicLink(stream, this.#info(), {
+      maxDatagramBytes: 0,
+      onBytes: () => this.onBytes(),
+      onSent: () => this.onSent(),
+      sendDatagram: () => false,
+      openSubstream: () => undefined,
+      failure: (cause) => this.failure(cause),
+      onGone: () => {
+        if (this.#substreams.delete(sub)) onGone();
+      },
+    });
+    this.#substreams.add(sub);
+    return sub;
   }
 
   /** @ignore */
@@ -194,6 +245,7 @@ export class Carrier implements QuicEvents, QuicLinkHost {
     this.#endSilence();
     const error = this.failure(reason ?? new Error("the connection was closed"));
     for (const link of [...this.#links]) link.lose(error);
+    for (const sub of [...this.#substreams]) sub.lose(error);
     this.#host.onGone(this);
   }
 

@@ -1,6 +1,7 @@
 /** A UDP proxy: its side towards the target can change its port, or fall silent. */
 
 import { createSocket, type Socket } from "node:dgram";
+import { seededRandom } from "../../src/testing/random.ts";
 
 /** One dialer and the socket on which its packets go on. */
 interface Flow {
@@ -16,6 +17,11 @@ export class QuicProxy {
   readonly address: string;
   /** Ports from which the target has been reached. */
   readonly farPorts = new Set<number>();
+  /** The share of packets that is lost, in both directions. */
+  loss = 0;
+  /** Packets that were lost so. */
+  lost = 0;
+  readonly #random = seededRandom(1);
   readonly #near: Socket;
   readonly #target: number;
   readonly #flows = new Map<number, Flow>();
@@ -27,7 +33,7 @@ export class QuicProxy {
     near.on("message", (packet, { port }) => {
       let flow = this.#flows.get(port);
       if (flow === undefined) this.#flows.set(port, flow = this.#flow(port));
-      if (!flow.cut) flow.far.send(packet, this.#target, "127.0.0.1");
+      if (!flow.cut && !this.#loses()) flow.far.send(packet, this.#target, "127.0.0.1");
     });
   }
 
@@ -68,6 +74,12 @@ export class QuicProxy {
     }
   }
 
+  #loses(): boolean {
+    if (this.loss === 0 || this.#random() >= this.loss) return false;
+    this.lost++;
+    return true;
+  }
+
   #flow(nearPort: number): Flow {
     return { far: this.#open(nearPort), past: [], cut: false };
   }
@@ -76,7 +88,9 @@ export class QuicProxy {
     const far = createSocket("udp4");
     far.on("message", (packet) => {
       const flow = this.#flows.get(nearPort);
-      if (flow?.far === far && !flow.cut) this.#near.send(packet, nearPort, "127.0.0.1");
+      if (flow?.far === far && !flow.cut && !this.#loses()) {
+        this.#near.send(packet, nearPort, "127.0.0.1");
+      }
     });
     far.bind(0, "127.0.0.1", () => this.farPorts.add(far.address().port));
     return far;

@@ -22,6 +22,9 @@ const [A, B, STRANGER] = [newKeys(), newKeys(), newKeys()];
 /** `deno run` with the flag that QUIC needs; the arguments are those of `runCommand`. */
 const UNSTABLE = ["sh", "-c", 'deno=$1; shift 2; exec "$deno" run --unstable-net "$@"', "sh"];
 
+/** Loss, streams from each side at once, bytes of each. In all more than a dialer on Bun takes at once. */
+const ROUNDS = [[0, 100, 20_000], [0, 100, 5_000], [0.02, 30, 5_000]] as const;
+
 function actor(runtime: QuicRuntime): Actor {
   return new Actor(runtime, runtime === "deno" ? { prefix: UNSTABLE } : {});
 }
@@ -118,6 +121,7 @@ const ON_DENO: Record<string, string | undefined> = {
   "../transport/quic_test.ts": undefined,
   "../transport/quic_path_test.ts": undefined,
   "../endpoint/quic_test.ts": undefined,
+  "../endpoint/quic_substreams_test.ts": undefined,
   "../endpoint/transports_ledger_test.ts": "over QUIC",
   "../deno_leaks_test.ts": "quic",
 };
@@ -237,6 +241,31 @@ for (const runtimes of pairs) {
           );
           assert.ok(received[own]!.count <= 100);
           assert.equal(received[own]!.bytes, received[own]!.count * 500);
+        }
+      });
+    });
+
+    it("carries 100 streams at once, both ways, also where packets get lost", async () => {
+      const ca = await TestCa.create();
+      const dials = { ...await strict(ca, "a"), ...asA() };
+      const listens = { ...await strict(ca, "b"), ...asB() };
+      await withPair(runtimes, dials, listens, async ({ a, b, address }) => {
+        const proxy = await QuicProxy.start(address);
+        try {
+          await connect({ a, b, address: proxy.address });
+          for (const actor of [a, b]) await actor.tell({ do: "serve" });
+          const { capabilities } = await a.tell({ do: "peer", nodeId: "b" });
+          assert.ok(capabilities.includes("multistream"));
+          for (const [loss, count, bytes] of ROUNDS) {
+            proxy.loss = loss;
+            const all = (actor: Actor, nodeId: string) =>
+              actor.tell({ do: "exchangeAll", nodeId, topic: "echo", bytes, count });
+            assert.deepEqual(await Promise.all([all(a, "b"), all(b, "a")]), [count, count]);
+          }
+          assert.ok(proxy.lost > 0);
+          proxy.loss = 0;
+        } finally {
+          proxy.close();
         }
       });
     });

@@ -11,6 +11,7 @@ export type ServiceCommand =
   | { do: "topics" }
   | ({ do: "ask"; nodeId: string; size: number; count?: number } & Asking)
   | { do: "exchange"; nodeId: string; topic: string; lane: LaneName; bytes: number; reset?: true }
+  | { do: "exchangeAll"; nodeId: string; topic: string; bytes: number; count: number }
   | { do: "flow"; nodeIds: string[]; from: number }
   | { do: "stopFlow" }
   | { do: "end" };
@@ -108,6 +109,8 @@ export class Services {
         );
       case "exchange":
         return await this.#exchange(command);
+      case "exchangeAll":
+        return await this.#exchangeAll(command);
       case "flow":
         this.#flow(command.nodeIds, command.from);
         return null;
@@ -120,6 +123,18 @@ export class Services {
         await this.#endpoint().close();
         return null;
     }
+  }
+
+  /** So many streams at once; returns how many brought back what was sent. */
+  async #exchangeAll(
+    { nodeId, topic, bytes, count }: Extract<ServiceCommand, { do: "exchangeAll" }>,
+  ): Promise<number> {
+    const one = { do: "exchange", nodeId, topic, lane: "normal", bytes } as const;
+    const all = Array.from({ length: count }, () => this.#exchange(one));
+    const whole = (await Promise.all(all)).filter(({ received, same, end }) =>
+      received === bytes && same && end === "closed"
+    );
+    return whole.length;
   }
 
   #serve(): null {

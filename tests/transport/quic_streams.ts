@@ -85,6 +85,8 @@ function announcedConnection(events: QuicEvents): QuicEvents {
       try {
         await stream.skip();
         events.onStream(stream);
+        // It is read first: what is refused is refused in this turn.
+        await new Promise((resolve) => setImmediate(resolve));
         if (!stream.wasReset) await inner.write(BYTE);
       } catch {
         stream.reset();
@@ -98,7 +100,7 @@ function announcedConnection(events: QuicEvents): QuicEvents {
 /** A stream without its first byte. */
 class RestOfStream implements QuicStream {
   readonly #stream: QuicStream;
-  #rest: readonly Uint8Array[] = [];
+  #rest: readonly Uint8Array[] | undefined;
   wasReset = false;
 
   constructor(stream: QuicStream) {
@@ -125,8 +127,9 @@ class RestOfStream implements QuicStream {
 
   read(): Promise<readonly Uint8Array[] | undefined> {
     const rest = this.#rest;
-    if (rest.length === 0) return this.#stream.read();
-    this.#rest = [];
+    if (rest === undefined) return this.#stream.read();
+    // The first time also where nothing is left: a stream is known by its first read.
+    this.#rest = undefined;
     return Promise.resolve(rest);
   }
 
