@@ -284,9 +284,7 @@ export class Exchange implements SessionPort {
   enqueue(message: OutMessage): void {
     const session = this.#link.session();
     const now = this.#link.now();
-    // A stream may have a way of its own, which is found where messages wait.
-    const direct = message.kind !== KIND.streamOpen;
-    if (direct && session?.sendMessage(message, now)) return;
+    if (session?.sendMessage(message, now)) return;
     this.#backlog.push(message);
     session?.pump(now);
   }

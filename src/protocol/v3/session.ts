@@ -358,9 +358,11 @@ export class Session implements ChannelSession {
 
   /** The same with a request or an answer. */
   sendMessage(message: OutMessage, now: number): boolean {
-    const { lane, payload } = message;
-    // What tells of an error may have to be made shorter.
-    const channel = payload.length > this.maxPayload ? undefined : this.#free(lane, payload.length);
+    const { kind, lane, payload } = message;
+    // A stream may have a way of its own, which is found where messages wait: its bytes must not
+    // overtake its open. What tells of an error may have to be made shorter.
+    const waits = kind === KIND.streamOpen || payload.length > this.maxPayload;
+    const channel = waits ? undefined : this.#free(lane, payload.length);
     if (channel === undefined) return false;
     this.#writeFree(channel, lane, message, payload, now);
     return true;
