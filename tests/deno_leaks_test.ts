@@ -67,6 +67,35 @@ async function talk(scheme: string): Promise<void> {
   if (scheme === "quic") await until(() => isFree(Number(new URL(address!).port)), "the address");
 }
 
+/**
+ * Both ends of a QUIC connection stay for a second, for what may be on its way, and the one that
+ * hears of the end does so a little later: waits until none of the timers set in `run` is left.
+ */
+async function untilTimersEnd(run: () => Promise<void>): Promise<void> {
+  const { setTimeout: set, clearTimeout: clear } = globalThis;
+  const pending = new Set<unknown>();
+  globalThis.setTimeout =
+    ((fire: (...args: unknown[]) => void, ms?: number, ...args: unknown[]) => {
+      const timer = set(() => {
+        pending.delete(timer);
+        fire(...args);
+      }, ms);
+      pending.add(timer);
+      return timer;
+    }) as typeof setTimeout;
+  globalThis.clearTimeout = (timer) => {
+    pending.delete(timer);
+    clear(timer);
+  };
+  try {
+    await run();
+    await until(() => pending.size === 0, "the end of all timers");
+  } finally {
+    globalThis.setTimeout = set;
+    globalThis.clearTimeout = clear;
+  }
+}
+
 /** Its connections stay for a second, for what may be on its way: the address is free after that. */
 function isFree(port: number): boolean {
   try {
@@ -126,7 +155,11 @@ if (deno?.test !== undefined) {
         sanitizeResources: true,
         ignore: missing(scheme),
       },
-      async (context) => void await context.step("messages both ways", () => talk(scheme)),
+      async (context) =>
+        void await context.step(
+          "messages both ways",
+          () => untilTimersEnd(() => talk(scheme)),
+        ),
     );
   }
   test(
