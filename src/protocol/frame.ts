@@ -106,6 +106,8 @@ export class FrameDecoder {
   #lent: Uint8Array | undefined;
   /** Such a place that is free. */
   #spare: Uint8Array | undefined;
+  /** How long the last body was that was put together: the next one may be as long. */
+  #lastBytes = 0;
   #failure: TransportError | undefined;
   /** Whether somebody may still look at a view of the present chunk, or of one before it. */
   #viewed = false;
@@ -298,12 +300,16 @@ export class FrameDecoder {
     this.#assembly = undefined;
     this.#assembledBytes = 0;
     if (assembly.length <= MAX_SPARE_BYTES) this.#lent = assembly;
+    this.#lastBytes = Math.min(filled, MAX_SPARE_BYTES);
     this.#endFrame(filled);
     this.#show(assembly, 0, filled);
     return true;
   }
 
-  /** The assembly buffer, grown to at least `needed` and at most twice as many bytes. */
+  /**
+   * The assembly buffer, with room for at least `needed` bytes, and for at most twice as many or as
+   * many as the last body had that came: growing would copy it again.
+   */
   #roomFor(needed: number): Uint8Array {
     const old = this.#assembly;
     if (old !== undefined && needed <= old.length) return old;
@@ -312,7 +318,8 @@ export class FrameDecoder {
     if (old === undefined && spare !== undefined && this.#frameBytes <= spare.length) {
       return this.#assembly = spare;
     }
-    const size = Math.min(this.#frameBytes, Math.max(MIN_ASSEMBLY_BYTES, 2 * needed));
+    const most = Math.max(MIN_ASSEMBLY_BYTES, 2 * needed, this.#lastBytes);
+    const size = Math.min(this.#frameBytes, most);
     const grown = new Uint8Array(size);
     if (old !== undefined) grown.set(old.subarray(0, this.#assembledBytes));
     this.#assembly = grown;
