@@ -5,7 +5,9 @@
  * @module
  */
 
-import { readdirSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import process from "node:process";
 import { run, type RuntimeName, runtimePath } from "./runtimes.ts";
 
@@ -23,20 +25,7 @@ interface Finished {
 const SUITES: Record<string, (quiet: boolean) => Promise<Finished>> = {
   deno: (quiet) => suite("deno", ["test", "--allow-net"], countDeno, quiet),
   bun: (quiet) => suite("bun", ["test", "--timeout", "60000", ...testFiles()], countBun, quiet),
-  node: (quiet) =>
-    suite(
-      "node",
-      [
-        "--test",
-        // Every file is a process of its own.
-        "--test-concurrency=2",
-        "--test-reporter=tap",
-        "--disable-warning=ExperimentalWarning",
-        ...testFiles(),
-      ],
-      countNode,
-      quiet,
-    ),
+  node: onNode,
   interop: (quiet) =>
     suite("deno", ["test", "-A", "--parallel", ...INTEROP_FILES], countDeno, quiet),
 };
@@ -79,14 +68,32 @@ console.log(`\n${lines.join("\n")}`);
 console.log(`${total.passed} passed, ${total.failed} failed`);
 process.exit(total.failed === 0 && total.passed > 0 ? 0 : 1);
 
+/** Every file is a process of its own: without a cache each one compiles all of the project. */
+async function onNode(quiet: boolean): Promise<Finished> {
+  const cache = mkdtempSync(join(tmpdir(), "hawser-node-"));
+  try {
+    const flags = [
+      "--test",
+      "--test-concurrency=2",
+      "--test-reporter=tap",
+      "--disable-warning=ExperimentalWarning",
+    ];
+    const env = { NODE_COMPILE_CACHE: cache };
+    return await suite("node", [...flags, ...testFiles()], countNode, quiet, env);
+  } finally {
+    rmSync(cache, { recursive: true, force: true });
+  }
+}
+
 async function suite(
   runtime: RuntimeName,
   args: string[],
   count: (output: string) => Sum,
   quiet: boolean,
+  env: Record<string, string> = {},
 ): Promise<Finished> {
   const command = [runtimePath(runtime), ...args];
-  const { code, output } = await run(command, { limitMs: LIMIT_MS, quiet });
+  const { code, output } = await run(command, { limitMs: LIMIT_MS, quiet, env });
   const sum = count(output);
   // A runner that failed without a failed test (a crash, a type error) is a failure all the same.
   if (code !== 0 && sum.failed === 0) sum.failed = 1;

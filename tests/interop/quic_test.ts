@@ -1,88 +1,32 @@
 /**
- * QUIC between Deno and Bun, both ways, in processes of their own. Deno runs with `--unstable-net`,
- * which is why the tests of QUIC on one runtime are run from here, too. Needs `--allow-run`;
+ * QUIC between Deno and Bun, both ways, in processes of their own. Needs `--allow-run`;
  * `deno test --allow-net` leaves it out.
  */
 
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { fileURLToPath } from "node:url";
-import type { EndpointConfig } from "../../mod.ts";
-import { run, type RuntimeName, runtimePath } from "../../tools/runtimes.ts";
+import type { RuntimeName } from "../../tools/runtimes.ts";
 import { newKeys } from "../endpoint/on_the_line.ts";
-import { type Credentials, TestCa } from "../support/certs.ts";
+import { TestCa } from "../support/certs.ts";
 import { mayRun } from "../support/may_run.ts";
 import { Actor, ActorError } from "./process.ts";
+import {
+  actor,
+  asA,
+  asB,
+  connect,
+  type Options,
+  type Pair,
+  QUIC_PAIRS,
+  strict,
+  withPair,
+} from "./quic_pair.ts";
 import { QuicProxy } from "./quic_proxy.ts";
 
 const skip = !mayRun();
-const QUIC_RUNTIMES = ["deno", "bun"] as const;
-type QuicRuntime = typeof QUIC_RUNTIMES[number];
-const [A, B, STRANGER] = [newKeys(), newKeys(), newKeys()];
-/** `deno run` with the flag that QUIC needs; the arguments are those of `runCommand`. */
-const UNSTABLE = ["sh", "-c", 'deno=$1; shift 2; exec "$deno" run --unstable-net "$@"', "sh"];
-
+const STRANGER = newKeys();
 /** Loss, streams from each side at once, bytes of each. In all more than a dialer on Bun takes at once. */
 const ROUNDS = [[0, 100, 20_000], [0, 100, 5_000], [0.02, 30, 5_000]] as const;
-
-function actor(runtime: QuicRuntime): Actor {
-  return new Actor(runtime, runtime === "deno" ? { prefix: UNSTABLE } : {});
-}
-
-type Options = EndpointConfig & { nodeId: string };
-
-async function strict(ca: TestCa, nodeId: string, own?: Credentials): Promise<Options> {
-  return {
-    nodeId,
-    tls: {
-      ...own ?? await ca.issue(nodeId),
-      ca: ca.ca,
-      requireClientAuth: true,
-      nodeIdVerification: "CommonName",
-    },
-  };
-}
-
-const asA = () => ({
-  identity: { privateKey: A.privateKey, trustedKeys: { b: B.publicKey } },
-});
-const asB = () => ({
-  identity: { privateKey: B.privateKey, trustedKeys: { a: A.publicKey } },
-});
-
-interface Pair {
-  readonly a: Actor;
-  readonly b: Actor;
-  readonly address: string;
-}
-
-/** "b" listens; "a" is started and has not dialed. */
-async function withPair(
-  [dialer, listener]: readonly [QuicRuntime, QuicRuntime],
-  dials: Options,
-  listens: Options,
-  test: (pair: Pair) => Promise<void>,
-): Promise<void> {
-  const [a, b] = [actor(dialer), actor(listener)];
-  try {
-    const [address] = await b.tell({
-      do: "start",
-      options: { ...listens, listen: "quic://127.0.0.1:0" },
-    });
-    await a.tell({ do: "start", options: dials });
-    await test({ a, b, address });
-    for (const { runtime, stderr } of [a, b]) {
-      assert.doesNotMatch(stderr, /unhandled|uncaught|panicked/i, `${runtime}: ${stderr}`);
-    }
-  } finally {
-    await Promise.all([a.close(), b.close()]);
-  }
-}
-
-async function connect({ a, address }: Pair): Promise<void> {
-  await a.tell({ do: "connect", nodeId: "b", address });
-  await a.until<{ active: number }>({ do: "poolStats", nodeId: "b" }, ({ active }) => active === 2);
-}
 
 async function exchange({ a, b }: Pair, count: number): Promise<void> {
   await Promise.all([
@@ -116,34 +60,7 @@ async function refused({ a, b, address }: Pair): Promise<{ code: string; warned:
   return { code, warned: events.flatMap(({ code }) => code ?? []) };
 }
 
-/** Files with tests of QUIC, and the describes in them where not all are. */
-const ON_DENO: Record<string, string | undefined> = {
-  "../transport/quic_test.ts": undefined,
-  "../transport/quic_path_test.ts": undefined,
-  "../endpoint/quic_test.ts": undefined,
-  "../endpoint/quic_substreams_test.ts": undefined,
-  "../endpoint/transports_ledger_test.ts": "over QUIC",
-  "../deno_leaks_test.ts": "quic",
-};
-
-describe("the tests of QUIC on each runtime", { skip }, () => {
-  for (const [file, only] of Object.entries(ON_DENO)) {
-    it(`deno --unstable-net: ${file.slice(3)}`, async () => {
-      const path = fileURLToPath(new URL(file, import.meta.url));
-      const filter = only === undefined ? [] : [`--filter=${only}`];
-      const command = [runtimePath("deno"), "test", "--allow-net", "--unstable-net", ...filter];
-      const { code, output } = await run([...command, path], { quiet: true, limitMs: 120_000 });
-      assert.equal(code, 0, output);
-      assert.match(output, /ok \| [1-9]\d* passed/);
-    });
-  }
-});
-
-const pairs = QUIC_RUNTIMES.flatMap((dialer) =>
-  QUIC_RUNTIMES.map((listener) => [dialer, listener] as const)
-);
-
-for (const runtimes of pairs) {
+for (const runtimes of QUIC_PAIRS) {
   const [dialer, listener] = runtimes;
   describe(`QUIC: ${dialer} dials ${listener}`, { skip }, () => {
     it("strict, with certificates and keys: messages, requests and streams both ways", async () => {
@@ -181,7 +98,10 @@ for (const runtimes of pairs) {
       const ca = await TestCa.create();
       const [rogue, other] = [await TestCa.create("Rogue"), await ca.issue("c")];
       const listens = { ...await strict(ca, "b"), ...asB() };
-      const stranger = { privateKey: STRANGER.privateKey, trustedKeys: { b: B.publicKey } };
+      const stranger = {
+        privateKey: STRANGER.privateKey,
+        trustedKeys: asA().identity!.trustedKeys!,
+      };
       const open = { security: "permissive" as const };
       const anyName = { nodeIdVerification: "None" as const, requireClientAuth: false };
       const own = await strict(ca, "a");
@@ -269,81 +189,6 @@ for (const runtimes of pairs) {
         }
       });
     });
-
-    it("goes on when the dialer's address changes, on the same connection", async () => {
-      await flowing(runtimes, {}, async ({ a }, proxy, pass) => {
-        for (let round = 1; round <= 3; round++) {
-          await pass(50);
-          proxy.rebind();
-        }
-        await pass(50);
-        const { reconnections } = await a.tell({ do: "stats" });
-        assert.equal(reconnections, 0);
-        assert.ok(proxy.farPorts.size >= 4);
-      });
-    });
-
-    // Bun (1.4.5) loses the way now and then where the old address refuses packets.
-    it("goes on without keepalive where the address of before refuses packets", async () => {
-      await flowing(runtimes, { keepalive: false }, async (_, proxy, pass) => {
-        for (let round = 1; round <= 4; round++) {
-          await pass(50);
-          proxy.rebind({ refused: true });
-        }
-        await pass(50);
-      });
-    });
-
-    it("resumes the session without keepalive when the connection falls silent", async () => {
-      await flowing(runtimes, { keepalive: false }, async (_, proxy, pass) => {
-        await pass(100);
-        proxy.cut();
-        await pass(300);
-        assert.ok(proxy.flowCount > 1);
-      });
-    });
-  });
-}
-
-/**
- * Numbered messages both ways through a proxy, while `test` does what it does. `pass` waits for so
- * many more on both sides. In the end all have arrived once, in order, and none was reported.
- */
-async function flowing(
-  runtimes: readonly [QuicRuntime, QuicRuntime],
-  options: Partial<EndpointConfig>,
-  test: (pair: Pair, proxy: QuicProxy, pass: (count: number) => Promise<void>) => Promise<void>,
-): Promise<void> {
-  const ca = await TestCa.create();
-  const dials = { ...await strict(ca, "a"), ...asA(), ...options };
-  const listens = { ...await strict(ca, "b"), ...asB(), ...options };
-  await withPair(runtimes, dials, listens, async (pair) => {
-    const { a, b } = pair;
-    const ends = [[a, "b"], [b, "a"]] as const;
-    const received = (actor: Actor, from: string, done: (count: number) => boolean) =>
-      actor.until<Record<string, { count: number; inOrder: boolean }>>(
-        { do: "received" },
-        (received) => done(received[from]?.count ?? 0),
-      ).then((received) => received[from]!);
-    const proxy = await QuicProxy.start(pair.address);
-    try {
-      await connect({ a, b, address: proxy.address });
-      for (const [actor, to] of ends) await actor.tell({ do: "flow", nodeIds: [to], from: 0 });
-      await test(pair, proxy, async (more) => {
-        for (const [actor, from] of ends) {
-          const { count } = await received(actor, from, () => true) ?? { count: 0 };
-          await received(actor, from, (now) => now >= count + more);
-        }
-      });
-      const [fromA, fromB] = [await a.tell({ do: "stopFlow" }), await b.tell({ do: "stopFlow" })];
-      assert.deepEqual([fromA.b.undelivered, fromB.a.undelivered], [[], []]);
-      for (const [actor, from, sent] of [[b, "a", fromA.b], [a, "b", fromB.a]] as const) {
-        const { inOrder } = await received(actor, from, (count) => count === sent.to);
-        assert.ok(inOrder);
-      }
-    } finally {
-      proxy.close();
-    }
   });
 }
 
