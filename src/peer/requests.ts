@@ -330,29 +330,37 @@ export class RequestServer implements ServedSink {
 
   #run(served: ServedRequest, registration: Registration): void {
     const { nodeId } = this.#host;
-    const handled = new Handled(nodeId, served, this.#epochDeadline(served));
+    const handled = new Handled(nodeId, served, this.#epochDeadline(served), registration);
     this.#running.set(served, handled);
     registration.running++;
-    const settle = () => {
-      this.#running.delete(served);
-      registration.running--;
-    };
-    const failed = (error: unknown) => {
-      settle();
-      this.#fail(served, error);
-    };
-    const answered = (value: unknown) => {
-      settle();
-      this.#respond(served, value);
-    };
+    let value: unknown;
     try {
-      const value: unknown = registration.handler(handled.request);
-      if (value instanceof Uint8Array) answered(value);
-      else if (value instanceof Promise) value.then(answered, failed);
-      else Promise.resolve(value).then(answered, failed);
+      value = registration.handler(handled.request);
     } catch (error) {
-      failed(error);
+      return this.#failed(handled, error);
     }
+    // Who answers at once needs no promise, and nothing for its outcomes.
+    if (value instanceof Uint8Array) return this.#answered(handled, value);
+    const later = value instanceof Promise ? value : Promise.resolve(value);
+    later.then(
+      (value) => this.#answered(handled, value),
+      (error) => this.#failed(handled, error),
+    );
+  }
+
+  #answered(handled: Handled, value: unknown): void {
+    this.#settle(handled);
+    this.#respond(handled.served, value);
+  }
+
+  #failed(handled: Handled, error: unknown): void {
+    this.#settle(handled);
+    this.#fail(handled.served, error);
+  }
+
+  #settle({ served, registration }: Handled): void {
+    this.#running.delete(served);
+    registration.running--;
   }
 
   #epochDeadline({ deadline }: ServedRequest): number | undefined {
@@ -384,28 +392,40 @@ export class RequestServer implements ServedSink {
   }
 }
 
+/** Where the request that a handler sees has what belongs to it. */
+const HANDLED: unique symbol = Symbol("handled");
+
 /** A request that a handler has. The signal is made when somebody asks for it. */
 class Handled {
   /** What the handler sees; a plain object, so that it can be copied with another payload. */
   readonly request: TransportRequest;
+  readonly served: ServedRequest;
+  readonly registration: Registration;
   #controller: AbortController | undefined;
   #reason: (() => TransportError) | undefined;
 
-  constructor(from: string, served: ServedRequest, deadline: number | undefined) {
-    const signal = () => this.#signal();
-    this.request = {
+  constructor(
+    from: string,
+    served: ServedRequest,
+    deadline: number | undefined,
+    registration: Registration,
+  ) {
+    this.served = served;
+    this.registration = registration;
+    const request = {
       from,
       payload: served.payload,
       topic: served.topic,
-      lane: LANE_NAMES[served.lane],
+      lane: LANE_NAMES[served.lane]!,
       deadline,
-      get signal() {
-        return signal();
-      },
+      [HANDLED]: this,
     };
+    this.request = Object.defineProperty(request, "signal", SIGNAL) as
+      & typeof request
+      & Pick<TransportRequest, "signal">;
   }
 
-  #signal(): AbortSignal {
+  get signal(): AbortSignal {
     if (this.#controller === undefined) {
       this.#controller = new AbortController();
       if (this.#reason !== undefined) this.#controller.abort(this.#reason());
@@ -418,6 +438,18 @@ class Handled {
     this.#controller?.abort(reason());
   }
 }
+
+/**
+ * One getter for all requests, as a property of each: an object literal with a getter makes a
+ * function and a shape for every request, 0.6 us more on Deno and Node.
+ */
+const SIGNAL: PropertyDescriptor = {
+  get(this: { readonly [HANDLED]: Handled }): AbortSignal {
+    return this[HANDLED].signal;
+  },
+  enumerable: true,
+  configurable: true,
+};
 
 function cancelError(peer: string, reason: CancelReason): TransportError {
   switch (reason) {
