@@ -194,6 +194,7 @@ interface ServedHost {
 
 /** A request that runs here. */
 class ServedDatagram implements ServedRequest {
+  context: unknown = undefined;
   readonly id: number;
   readonly lane: Lane;
   readonly topic: string | undefined;

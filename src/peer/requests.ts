@@ -291,7 +291,6 @@ export interface ServerHost {
 export class RequestServer implements ServedSink {
   readonly #handlers: Handlers;
   readonly #host: ServerHost;
-  readonly #running = new Map<ServedRequest, Handled>();
 
   /** Serves a peer. */
   constructor(handlers: Handlers, host: ServerHost) {
@@ -315,7 +314,7 @@ export class RequestServer implements ServedSink {
   /** @ignore */
   onCancelled(served: ServedRequest, reason: CancelReason): void {
     const { nodeId } = this.#host;
-    this.#running.get(served)?.abort(() => cancelError(nodeId, reason));
+    (served.context as Handled | undefined)?.abort(() => cancelError(nodeId, reason));
   }
 
   /** @ignore */
@@ -331,7 +330,7 @@ export class RequestServer implements ServedSink {
   #run(served: ServedRequest, registration: Registration): void {
     const { nodeId } = this.#host;
     const handled = new Handled(nodeId, served, this.#epochDeadline(served), registration);
-    this.#running.set(served, handled);
+    served.context = handled;
     registration.running++;
     let value: unknown;
     try {
@@ -359,7 +358,7 @@ export class RequestServer implements ServedSink {
   }
 
   #settle({ served, registration }: Handled): void {
-    this.#running.delete(served);
+    served.context = undefined;
     registration.running--;
   }
 

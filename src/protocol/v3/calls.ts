@@ -268,7 +268,7 @@ export class Calls {
   }
 
   #finish(call: OpenCall): void {
-    this.#waiting.delete(call);
+    if (call.state === "waiting") this.#waiting.delete(call);
     if (call.id !== undefined) this.#written[call.lane].delete(call.id);
     this.#deadlines.remove(call);
     call.state = "done";

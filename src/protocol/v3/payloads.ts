@@ -64,13 +64,24 @@ export interface Goaway {
  * @throws {TransportError} `InvalidFrame` if it is empty, cut off or not UTF-8.
  */
 export function readTopic(payload: Uint8Array): TopicAndRest {
+  const topic = readTopicText(payload);
+  return { topic, rest: viewFrom(payload, 1 + payload[0]!) };
+}
+
+/** The same without what follows, which begins after as many bytes as the first one says. */
+export function readTopicText(payload: Uint8Array): string {
   const length = payload[0];
   if (length === undefined || length === 0) throw invalid("its topic is empty");
   const end = 1 + length;
   if (end > payload.length) throw invalid("its topic is cut off");
   const topic = topics.read(payload, 1, end);
   if (topic === undefined) throw invalid("its topic is not valid UTF-8");
-  return { topic, rest: payload.subarray(end) };
+  return topic;
+}
+
+/** What stands behind so many bytes, which must be there; on V8 quicker than `subarray`. */
+export function viewFrom({ buffer, byteOffset, length }: Uint8Array, at: number): Uint8Array {
+  return new Uint8Array(buffer, byteOffset + at, length - at);
 }
 
 /**

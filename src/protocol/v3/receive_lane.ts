@@ -9,8 +9,8 @@ import { TransportError } from "../../errors.ts";
 import { Fifo } from "../fifo.ts";
 import type { Frame } from "./frame_codec.ts";
 import { Gathered } from "./gathered.ts";
-import { readTopic, readU32 } from "./frame_codec.ts";
 import { NumbersAhead } from "./numbers_ahead.ts";
+import { PREFIX_BYTES, readTopicText, readU32, viewFrom } from "./payloads.ts";
 import { KIND, type Kind, type Lane, MIN_CHARGE_BYTES } from "./types.ts";
 import { chargeOf } from "./send_lane.ts";
 
@@ -235,10 +235,10 @@ export class ReceiveLane {
   #first(frame: Frame, into: Received): boolean {
     let { payload } = frame;
     let topic: string | undefined;
+    let at = 0;
     if (frame.topic) {
-      const read = readTopic(payload);
-      topic = read.topic;
-      payload = read.rest;
+      topic = readTopicText(payload);
+      at = 1 + payload[0]!;
     }
     into.kind = frame.kind;
     into.lane = this.lane;
@@ -247,15 +247,16 @@ export class ReceiveLane {
     into.msLeft = into.refHigh = into.refLow = 0;
     const prefix = PREFIX_BYTES[frame.kind]!;
     if (prefix > 0) {
-      if (payload.length < prefix) throw invalid("its payload is too short for its kind");
+      if (payload.length < at + prefix) throw invalid("its payload is too short for its kind");
       if (prefix === 4) {
-        into.msLeft = readU32(payload, 0);
+        into.msLeft = readU32(payload, at);
       } else {
-        into.refHigh = readU32(payload, 0);
-        into.refLow = readU32(payload, 4);
+        into.refHigh = readU32(payload, at);
+        into.refLow = readU32(payload, at + 4);
       }
-      payload = payload.subarray(prefix);
+      at += prefix;
     }
+    if (at > 0) payload = viewFrom(payload, at);
     into.payload = payload;
     if (!frame.more) return this.#checkWhole(into);
     if (!MAY_BE_FRAGMENTED[frame.kind]) throw invalid("a frame of its kind is never fragmented");
@@ -313,8 +314,6 @@ export class ReceiveLane {
   }
 }
 
-/** Bytes of the prefix, by kind: request 4; response, error, cancel and frames of streams 8. */
-const PREFIX_BYTES: readonly number[] = [0, 4, 8, 8, 8, 0, 8, 8, 8, 8, 0, 0, 0, 0, 0, 0];
 /** Bytes after the prefix where their number is fixed: cancel 0, stream-end 0, stream-window 4. */
 const EXACT_BYTES: readonly (number | undefined)[] = [
   ...[undefined, undefined, undefined, undefined, 0, undefined],

@@ -40,6 +40,8 @@ export interface ServedRequest {
   readonly payload: Uint8Array;
   /** When the peer stops waiting, on the monotonic clock in milliseconds; undefined: never. */
   readonly deadline: number | undefined;
+  /** Whatever whoever serves it wants to find again. */
+  context: unknown;
   /**
    * The handler is done: frees its place, and answers unless the request was cancelled, its
    * deadline has passed, or its session has ended. The bytes belong to the answer from here on.
@@ -278,6 +280,7 @@ class RunningRequest implements ServedRequest, Due {
   readonly topic: string | undefined;
   readonly payload: Uint8Array;
   readonly deadline: number | undefined;
+  context: unknown = undefined;
   place = -1;
   /** The session it is answered in; -1: it is not answered any more. */
   session = -1;
