@@ -31,6 +31,7 @@ import {
   type VerifyingKey,
 } from "./runtime/ed25519.ts";
 import { systemEnvironment } from "./runtime/environment.ts";
+import { packetCrypto } from "./runtime/packet_crypto.ts";
 import { showValue } from "./show_value.ts";
 
 /** What {@linkcode signEnvelope} signs. */
@@ -158,6 +159,7 @@ export function envelopeSeals(
       verify: verifyWithCache,
       trustedKeys,
       maxAgeMs,
+      encryption: packetCrypto,
     }),
     signer: new EnvelopeSigner({ nodeId, sign: (bytes) => key.sign(bytes), wallClockMs }),
     verifier: new EnvelopeVerifier({

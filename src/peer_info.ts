@@ -210,7 +210,7 @@ function datagramConnection(
     localAddress: localAddress(link),
     remoteAddress: address,
     dialed: link.dialed,
-    encrypted: false,
+    encrypted: link.encrypted,
     version: link.negotiated.version,
     capabilities: [...link.negotiated.capabilities],
     state: "active",

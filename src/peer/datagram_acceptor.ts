@@ -9,9 +9,10 @@ import type { ResolvedOptions } from "../options.ts";
 import { CookieJar } from "../protocol/datagram/cookie.ts";
 import {
   type Greeter,
+  type Greeting,
   judgeHelloPacket,
   rejectPacket,
-  welcomePacket,
+  welcome,
 } from "../protocol/datagram/greeting.ts";
 import type { DatagramLink } from "../protocol/datagram/link.ts";
 import { encodeRetry, type HelloPacket, readHello } from "../protocol/datagram/packet.ts";
@@ -26,6 +27,7 @@ import type { Environment } from "../runtime/environment.ts";
 import type { DatagramStats } from "../stats.ts";
 import type { DatagramSocket } from "../transport/transport.ts";
 import { hostOf, keyOf, networkOf } from "./datagram_addresses.ts";
+import type { DatagramLinkParts } from "./datagram_link_parts.ts";
 import { BYE, type DatagramPeer } from "./datagram_peer.ts";
 
 /** What accepting needs of the datagrams around it. */
@@ -45,14 +47,7 @@ export interface DatagramAcceptorHost {
   /** The number of one more table of answers. */
   nextGeneration(): number;
   /** Makes a link to who has sent a hello. */
-  newLink(
-    socket: DatagramSocket,
-    negotiated: Negotiated,
-    ownTag: Uint8Array,
-    peerTag: Uint8Array,
-    dialed: boolean,
-    address: string,
-  ): DatagramLink;
+  newLink(parts: DatagramLinkParts): DatagramLink;
   /** Such a link is of no use. */
   dropLink(link: DatagramLink): void;
   /** The link is a peer's from now on; a peer that is new gets this table of answers. */
@@ -119,8 +114,8 @@ export class DatagramAcceptor {
       this.#host.send(socket, encodeRetry(tag, cookie), from);
       return;
     }
-    const welcome = this.#pending.get(this.#dialers.get(dialerKey(from, tag)) ?? "")?.welcome;
-    if (welcome !== undefined) this.#host.send(socket, welcome, from);
+    const pending = this.#pending.get(this.#dialers.get(dialerKey(from, tag)) ?? "");
+    if (pending !== undefined) this.#host.send(socket, pending.welcome, from);
     else if (this.#mayJudge(networkOf(from), now)) this.#judge(socket, tag, hello, from);
     else this.#host.counters.refused++;
   }
@@ -140,35 +135,47 @@ export class DatagramAcceptor {
     const wallClockMs = this.#host.environment.wallClock();
     const verdict = judgeHelloPacket(this.#host.greeter, tag, packet, wallClockMs);
     if ("reject" in verdict) return this.#reject(socket, tag, verdict.reject, verdict.nodeId, from);
-    const { accept, hello } = verdict;
+    const { accept, hello, publicKey } = verdict;
     const contention = this.#contend(accept);
     // The dialer asks again; by then it is known whether there are two of the same name.
     if (contention === "wait") return;
     const refusal = contention ?? this.#refusal(hello, from);
     if (refusal !== undefined) return this.#reject(socket, tag, refusal, accept.nodeId, from);
-    this.#accept(socket, tag, accept, from);
+    this.#accept(socket, { tag: tag.slice(), negotiated: accept, publicKey }, from);
   }
 
-  #accept(socket: DatagramSocket, tag: Uint8Array, negotiated: Negotiated, from: string): void {
-    const { environment, options } = this.#host;
+  #accept(socket: DatagramSocket, greeting: Greeting, from: string): void {
+    const { environment, options, greeter } = this.#host;
+    const { tag, negotiated } = greeting;
     const ownTag = environment.randomBytes(TAG_BYTES);
     const generation = this.#generationFor(negotiated);
-    const link = this.#host.newLink(socket, negotiated, ownTag, tag.slice(), false, from);
-    const key = keyOf(ownTag);
-    const welcome = welcomePacket(this.#host.greeter, tag, ownTag, negotiated, {
+    const welcomed = welcome(greeter, greeting, {
+      ownTag,
       wallClockMs: environment.wallClock(),
       nonce: environment.randomBytes(16),
       generation,
     });
+    if ("code" in welcomed) return this.#reject(socket, tag, welcomed, negotiated.nodeId, from);
+    const { packet, keys } = welcomed;
+    const link = this.#host.newLink({
+      socket,
+      negotiated,
+      keys,
+      ownTag,
+      peerTag: tag,
+      dialed: false,
+      address: from,
+    });
+    const key = keyOf(ownTag);
     const dialer = dialerKey(from, tag);
     const cancel = environment.setTimer(options.connectTimeoutMs, () => {
       this.#unpend(key);
       this.#host.dropLink(link);
     });
     const [host, network] = [hostOf(from), networkOf(from)];
-    this.#pending.set(key, { link, welcome, dialer, generation, host, network, cancel });
+    this.#pending.set(key, { link, welcome: packet, dialer, generation, host, network, cancel });
     this.#dialers.set(dialer, key);
-    this.#host.send(socket, welcome, from);
+    this.#host.send(socket, packet, from);
   }
 
   /** A link of what is pending, by our tag. */

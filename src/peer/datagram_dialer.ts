@@ -11,11 +11,11 @@ import { Dialing } from "../protocol/datagram/dialing.ts";
 import type { Greeter } from "../protocol/datagram/greeting.ts";
 import type { DatagramLink } from "../protocol/datagram/link.ts";
 import { type PacketKind, TAG_BYTES } from "../protocol/datagram/types.ts";
-import type { Negotiated } from "../protocol/negotiate.ts";
 import type { Environment } from "../runtime/environment.ts";
 import type { DatagramStats } from "../stats.ts";
 import type { DatagramSocket, Transport } from "../transport/transport.ts";
 import { keyOf } from "./datagram_addresses.ts";
+import type { DatagramLinkParts } from "./datagram_link_parts.ts";
 import type { DatagramPeer } from "./datagram_peer.ts";
 
 /** What dialing needs of the datagrams around it. */
@@ -35,14 +35,7 @@ export interface DatagramDialerHost {
   /** The socket for packets to an address. */
   socketFor(local: string, remote: string): Promise<DatagramSocket>;
   /** Makes a link to who has answered. */
-  newLink(
-    socket: DatagramSocket,
-    negotiated: Negotiated,
-    ownTag: Uint8Array,
-    peerTag: Uint8Array,
-    dialed: boolean,
-    address: string,
-  ): DatagramLink;
+  newLink(parts: DatagramLinkParts): DatagramLink;
   /** The link is the peer's from now on. */
   attach(peer: DatagramPeer, link: DatagramLink): void;
   send(socket: DatagramSocket, packet: Uint8Array, to: string): boolean;
@@ -100,19 +93,30 @@ export class DatagramDialer {
     const waiting = this.#redials.get(peer);
     if (waiting !== undefined && delayMs > 0) return;
     waiting?.();
-    const { environment, options } = this.#host;
-    const { reconnect } = options;
-    const growing = backoff ?? new Backoff(reconnect, () => environment.random());
     const start = () => {
       this.#redials.delete(peer);
-      this.#dialed.add(peer);
-      this.#dial(peer).then(() => this.#dialed.delete(peer), (error) => {
-        this.#dialed.delete(peer);
-        this.#attemptFailed(peer, error, growing);
-      });
+      this.#begin(peer, false, backoff);
     };
     if (delayMs <= 0) return start();
-    this.#redials.set(peer, environment.setTimer(delayMs, start));
+    this.#redials.set(peer, this.#host.environment.setTimer(delayMs, start));
+  }
+
+  /**
+   * Dials a peer once, beside the link that it has, of which the numbers go to their end. Where
+   * that fails, the link goes on; if it has ended meanwhile, this is followed by other attempts.
+   */
+  renew(peer: DatagramPeer): void {
+    if (!this.#host.closing && !this.#dialed.has(peer)) this.#begin(peer, true);
+  }
+
+  #begin(peer: DatagramPeer, beside: boolean, backoff?: Backoff): void {
+    const { environment, options } = this.#host;
+    const growing = backoff ?? new Backoff(options.reconnect, () => environment.random());
+    this.#dialed.add(peer);
+    this.#dial(peer, beside).then(() => this.#dialed.delete(peer), (error) => {
+      this.#dialed.delete(peer);
+      this.#attemptFailed(peer, error, growing);
+    });
   }
 
   #attemptFailed(peer: DatagramPeer, error: unknown, backoff: Backoff): void {
@@ -125,8 +129,8 @@ export class DatagramDialer {
     this.dialSoon(peer, delay, backoff);
   }
 
-  /** One attempt. */
-  async #dial(peer: DatagramPeer): Promise<void> {
+  /** One attempt; `beside`: though there is a link. */
+  async #dial(peer: DatagramPeer, beside: boolean): Promise<void> {
     const { options, environment } = this.#host;
     const { address, nodeId } = peer;
     if (address === undefined) throw gaveUp(nodeId);
@@ -137,7 +141,7 @@ export class DatagramDialer {
     if (this.#host.closing) throw closed();
     const socket = await this.#host.socketFor(route.local, route.remote);
     if (this.#host.closing) throw closed();
-    if (!this.#host.knows(peer) || peer.links.length > 0) return;
+    if (!this.#host.knows(peer) || peer.links.length > 0 && !beside) return;
     await new Promise<void>((resolve, reject) => {
       const tag = environment.randomBytes(TAG_BYTES);
       const key = keyOf(tag);
@@ -189,8 +193,8 @@ export class DatagramDialer {
     try {
       const dialed = dialing.handlePacket(kind, packet, wallClock, now);
       if (dialed === undefined) return;
-      const { negotiated, peerTag } = dialed;
-      const link = this.#host.newLink(socket, negotiated, attempt.tag, peerTag, true, remote);
+      const ownTag = attempt.tag;
+      const link = this.#host.newLink({ ...dialed, socket, ownTag, dialed: true, address: remote });
       attempt.settle();
       this.#host.attach(peer, link);
     } catch (error) {

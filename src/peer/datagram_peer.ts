@@ -52,7 +52,7 @@ export interface DatagramPeerHost {
   readonly inboxFull: boolean;
   /** The limits of bandwidth for one more peer; `onTurn` sends what waits. */
   pace(onTurn: () => void): PeerPace | undefined;
-  /** By how many bytes a body for this node is longer when it is signed. */
+  /** By how many bytes a body for this node is longer when it is signed and encrypted. */
   sealOverhead(nodeId: string): number;
   deliver(from: string, payload: Uint8Array, lane: LaneName, topic: string | undefined): void;
   onUp(peer: DatagramPeer): void;
@@ -61,6 +61,8 @@ export interface DatagramPeerHost {
   onHandlerError(nodeId: string, error: unknown, what: string): void;
   onRefused(): void;
   warn(nodeId: string, message: string): void;
+  /** So many packets went over the link that we dialed that another one is wanted. */
+  onWorn(peer: DatagramPeer): void;
   /** A link is no more. */
   onLinkGone(link: DatagramLink): void;
   /** It was silent for so long that it may be forgotten. */
@@ -68,7 +70,7 @@ export interface DatagramPeerHost {
 }
 
 /** Why a link ends, in a bye. */
-export const BYE = { closing: 0, duplicate: 3 } as const;
+export const BYE = { closing: 0, duplicate: 3, spent: 4 } as const;
 
 /** Requests to one peer under way. */
 const MAX_CALLS = 1024;
@@ -111,6 +113,8 @@ export class DatagramPeer {
   #cancelTimer: (() => void) | undefined;
   #timerAt = Infinity;
   #absentAt = Infinity;
+  /** When a link in the place of the one in use may be asked for again. */
+  #renewAt = -Infinity;
 
   /** A peer without a link. */
   constructor(host: DatagramPeerHost, nodeId: string, generation: number) {
@@ -261,6 +265,7 @@ export class DatagramPeer {
     this.#bucketOut?.tryTake(now);
     this.#pace?.spend(lane, body.length + link.overhead);
     link.usedAt = now;
+    this.#checkNumbers(link);
     this.#checkLength(body.length + link.overhead);
     this.traffic.messagesSent++;
     this.traffic.payloadBytesSent += payload.length;
@@ -312,6 +317,7 @@ export class DatagramPeer {
     this.contention = undefined;
     this.#links.push(link);
     this.#absentAt = Infinity;
+    this.#renewAt = -Infinity;
     const first = this.#state !== "active";
     this.#state = "active";
     this.#failure = undefined;
@@ -360,6 +366,7 @@ export class DatagramPeer {
         this.#left(link, body);
         break;
     }
+    this.#checkNumbers(link);
     this.#endSurplus();
     this.#setHealth();
   }
@@ -432,7 +439,8 @@ export class DatagramPeer {
     const { code, reason } = readGoaway(body);
     const why = reason === "" ? "" : `: ${quote(reason, 200)}`;
     const text = `Cannot go on with ${this.nodeId}: it has ended the link${why}`;
-    const error = code === BYE.closing || code === BYE.duplicate
+    const inOrder = code === BYE.closing || code === BYE.duplicate || code === BYE.spent;
+    const error = inOrder
       ? undefined
       : new TransportError("ConnectionClosed", text, { peer: this.nodeId });
     // Who closes has given up its requests.
@@ -454,6 +462,19 @@ export class DatagramPeer {
     }
     this.#host.onDown(this, error);
     this.#arm();
+  }
+
+  /** A link whose numbers go to their end gets a successor in time, or is ended. */
+  #checkNumbers(link: DatagramLink): void {
+    if (!link.worn || !this.#links.includes(link)) return;
+    const now = this.#now();
+    if (link.spent) {
+      link.send(PACKET.bye, encodeGoawayPayload(BYE.spent, ""), this.#wallClock());
+      this.#drop(link, undefined);
+    } else if (link.dialed && link === this.link && now >= this.#renewAt) {
+      this.#renewAt = now + this.#host.options.connectTimeoutMs;
+      this.#host.onWorn(this);
+    }
   }
 
   #detach(link: DatagramLink): void {
@@ -495,6 +516,7 @@ export class DatagramPeer {
     this.#stopTimer();
     const now = this.#now();
     for (const link of [...this.#links]) {
+      this.#checkNumbers(link);
       if (link.handleTimeout(this.#wallClock(), now) === "dead") {
         const text = `Cannot go on with ${this.nodeId}: it does not answer`;
         this.#drop(link, new TransportError("ConnectionClosed", text, { peer: this.nodeId }));
@@ -604,6 +626,7 @@ export class DatagramPeer {
     if (link === undefined) return;
     link.send(kind, body, this.#wallClock());
     this.#pace?.spend(NORMAL, body.length + link.overhead);
+    this.#checkNumbers(link);
   }
 
   #reply(kind: PacketKind, body: Uint8Array): void {
@@ -623,6 +646,7 @@ export class DatagramPeer {
     link.usedAt = this.#now();
     link.send(PACKET.request, body, this.#wallClock());
     this.#pace?.spend(NORMAL, body.length + link.overhead);
+    this.#checkNumbers(link);
     return { sentTo };
   }
 
@@ -632,7 +656,7 @@ export class DatagramPeer {
     return Math.min(MAX_REPEAT_MS, Math.max(MIN_REPEAT_MS, ROUND_TRIPS * smoothed));
   }
 
-  /** What a signature adds to a packet. */
+  /** What a signature and encryption add to a packet. */
   #overhead(): number {
     return this.#host.sealOverhead(this.nodeId);
   }

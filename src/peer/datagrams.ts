@@ -13,7 +13,7 @@ import { DatagramLink } from "../protocol/datagram/link.ts";
 import { readPrefix } from "../protocol/datagram/packet.ts";
 import type { PacketSeal } from "../protocol/datagram/seal.ts";
 import { DATA_OVERHEAD, PACKET, type PacketKind } from "../protocol/datagram/types.ts";
-import type { LocalIdentity, Negotiated } from "../protocol/negotiate.ts";
+import type { LocalIdentity } from "../protocol/negotiate.ts";
 import type { Environment } from "../runtime/environment.ts";
 import {
   addTraffic,
@@ -30,6 +30,7 @@ import { ConnectionTally, type Tallied } from "./connection_tally.ts";
 import { DatagramAcceptor, type DatagramAcceptorHost } from "./datagram_acceptor.ts";
 import { hostOf, keyOf, schemeOf } from "./datagram_addresses.ts";
 import { DatagramDialer, type DatagramDialerHost, gaveUp } from "./datagram_dialer.ts";
+import type { DatagramLinkParts } from "./datagram_link_parts.ts";
 import { DatagramPeer, type DatagramPeerHost } from "./datagram_peer.ts";
 import type { PeerHealth } from "./peer.ts";
 import type { Handlers } from "./requests.ts";
@@ -40,7 +41,7 @@ export interface DatagramsHost {
   readonly environment: Environment;
   readonly handlers: Handlers;
   readonly sha256: Sha256;
-  /** Signs and verifies packets; undefined where messages are not signed. */
+  /** Signs, verifies and encrypts packets; undefined where messages are not signed. */
   readonly seal: PacketSeal | undefined;
   readonly inboxFull: boolean;
   /** What limits how much is sent, that over links included. */
@@ -64,7 +65,8 @@ export function checkDatagrams(options: ResolvedOptions, address: string): void 
   const { security, signing } = options;
   if (security === "development" || security === "legacy" || signing !== undefined) return;
   const code = security === "strict" ? "MtlsRequired" : "TlsRequired";
-  const text = `Cannot use ${address}: datagrams are not encrypted, and security is "${security}"`;
+  const text = `Cannot use ${address}: security is "${security}", and without keys to sign with ` +
+    "datagrams are in clear";
   throw new TransportError(code, text, {
     recovery: "give signing.privateKey and signing.trustedKeys, or use another transport",
   });
@@ -330,21 +332,10 @@ export class Datagrams {
     this.#repeatedBefore += peer.repeatedRequests;
   }
 
-  #newLink(
-    socket: DatagramSocket,
-    negotiated: Negotiated,
-    ownTag: Uint8Array,
-    peerTag: Uint8Array,
-    dialed: boolean,
-    address: string,
-  ): DatagramLink {
+  #newLink({ socket, ...parts }: DatagramLinkParts): DatagramLink {
     const { environment, options, seal } = this.#host;
     const link: DatagramLink = new DatagramLink({
-      negotiated,
-      ownTag,
-      peerTag,
-      dialed,
-      address,
+      ...parts,
       seal,
       keepaliveMs: options.keepalive ? options.keepaliveIntervalSecs * 1000 : undefined,
       randomBytes: (length) => environment.randomBytes(length),
@@ -378,7 +369,7 @@ export class Datagrams {
       check: (address) => checkDatagrams(host.options, address),
       transport: (address) => host.transport(address),
       socketFor: (local, remote) => this.#socketFor(local, remote),
-      newLink: (...parts) => this.#newLink(...parts),
+      newLink: (parts) => this.#newLink(parts),
       dropLink: (link) => void this.#sockets.delete(link),
       admit: (link, generation) => {
         this.#attach(this.#peers.get(link.nodeId) ?? this.#newPeer(link.nodeId, generation), link);
@@ -416,6 +407,7 @@ export class Datagrams {
       onHandlerError: (nodeId, error, what) => host.onHandlerError(nodeId, error, what),
       onRefused: () => host.onRefused(),
       warn: (nodeId, message) => host.warn(nodeId, message),
+      onWorn: (peer) => this.#dialer.renew(peer),
       onLinkGone: (link) => {
         if (this.#links.delete(keyOf(link.ownTag))) this.#tally.ended(tallied(link));
         this.#sockets.delete(link);

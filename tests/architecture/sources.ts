@@ -19,6 +19,7 @@ export const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     "transport/transport.ts",
     "transport/address.ts",
     "protocol/message.ts",
+    "protocol/datagram/encryption.ts",
     "protocol/v3/crc32_table.ts",
   ],
   "transport/": [

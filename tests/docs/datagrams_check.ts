@@ -6,6 +6,7 @@
 
 import assert from "node:assert/strict";
 import { CookieJar, hmacSha256 } from "../../src/protocol/datagram/cookie.ts";
+import { agreeOnKeys, type LinkKeys, readOffer } from "../../src/protocol/datagram/encryption.ts";
 import { readWelcome } from "../../src/protocol/datagram/greeting.ts";
 import {
   readAnswer,
@@ -34,12 +35,24 @@ import { parseAnswer } from "../../src/protocol/welcome.ts";
 import { readGoaway } from "../../src/protocol/v3/payloads.ts";
 import { LANE_NAMES } from "../../src/protocol/v3/types.ts";
 import { parsePublicKey, sha256, verifySignature } from "../../src/runtime/ed25519.ts";
+import { packetCrypto } from "../../src/runtime/packet_crypto.ts";
 import { noDatagrams } from "../../src/stats.ts";
+import { OTHER_KEY, PUBLIC_KEY } from "../envelope/vectors.ts";
+import {
+  fixedExchange,
+  FROM_DIALER,
+  FROM_LISTENER,
+  PUBLIC1,
+  PUBLIC2,
+  SECRET1,
+  SECRET2,
+  SHARED,
+  TAG1,
+  TAG2,
+} from "../protocol/datagram_vectors.ts";
 import { identity } from "../protocol/identities.ts";
 
 const PAGE = "docs/datagrams.md";
-/** The key of RFC 8032, section 7.1, test 1. */
-const PUBLIC_KEY = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
 const TIMESTAMP = 1786752000000;
 const EXAMPLE = /^```hex packet\n([^]*?)^```\n\n```json\n([^]*?)^```/gm;
 const KINDS = Object.keys(PACKET);
@@ -74,6 +87,12 @@ export async function check(read: (path: string) => Promise<string>): Promise<vo
     assert.ok(page.includes(number.toLocaleString("en")), String(number));
   }
   assert.ok(page.includes(`of which ${DATA_OVERHEAD} are the protocol's`), "the overhead");
+  const sealed = sealOf("a").overhead("b") - 2;
+  assert.ok(page.includes(`with \`signing\` it is ${sealed} and the lengths`), "with signing");
+  for (const number of [packetCrypto.maxPackets, packetCrypto.maxPackets / 2]) {
+    assert.ok(page.includes(number.toLocaleString("en")), String(number));
+  }
+  for (const key of [SHARED, FROM_DIALER, FROM_LISTENER]) assert.ok(page.includes(toHex(key)));
 }
 
 function cookie(): Uint8Array {
@@ -95,11 +114,19 @@ function decodeHello(packet: Uint8Array, tag: Uint8Array): Record<string, unknow
   const { cookie, auth, content } = readHello(packet);
   assert.equal(packet.length, MIN_HELLO_BYTES);
   if (cookie.length === 0) return { cookie: "" };
+  const shown = { cookie: toHex(cookie) };
+  if (content[0] === 1) {
+    const around = Uint8Array.from([PACKET.hello, ...tag, ...cookie]);
+    const { sender, body } = sealOf("node2").open(content, undefined, 0, TIMESTAMP, around);
+    const publicKey = toHex(readOffer(body)!);
+    assert.equal(parseHello(body.subarray(33)).nodeId, sender);
+    return { ...shown, signedBy: sender, publicKey, content: text(body.subarray(33)) };
+  }
   assert.equal(parseHello(content).nodeId, "node1");
   const label = new TextEncoder().encode("hawser datagram auth 1\0");
   const proved = Uint8Array.from([...label, ...tag, ...cookie, ...content]);
   assert.deepEqual(auth, hmacSha256(sha256, new TextEncoder().encode("secret"), proved));
-  return { cookie: toHex(cookie), token: "secret", content: text(content) };
+  return { ...shown, token: "secret", content: text(content) };
 }
 
 function decodeAnswer(kind: number, packet: Uint8Array): Record<string, unknown> {
@@ -108,33 +135,64 @@ function decodeAnswer(kind: number, packet: Uint8Array): Record<string, unknown>
     assert.equal(parseAnswer(content).type, "reject");
     return { content: text(content) };
   }
+  const signed = content[0] === 1;
   const greeter = {
-    local: identity({ nodeId: "node1", maxVersion: 3, capabilities: [] }),
+    local: identity({ nodeId: "node1", maxVersion: 3, capabilities: signed ? ["signed"] : [] }),
     authToken: undefined,
-    seal: undefined,
+    seal: signed ? sealOf("node1") : undefined,
     sha256,
   };
-  const { tag, negotiated } = readWelcome(greeter, "node2", packet, TIMESTAMP);
+  const exchange = signed ? fixedExchange(SECRET1) : undefined;
+  const greeted = { nodeId: "node2", tag: TAG1, exchange };
+  const { tag, negotiated, keys } = readWelcome(greeter, greeted, packet, TIMESTAMP);
   assert.equal(negotiated.maxMessageSize, MAX_PACKET_BYTES - DATA_OVERHEAD);
-  return { ownTag: toHex(tag), content: text(content.subarray(16)) };
+  const ownTag = toHex(tag);
+  if (!signed) return { ownTag, content: text(content.subarray(16)) };
+  assert.ok(keys !== undefined);
+  const around = Uint8Array.from([PACKET.welcome, ...TAG1, ...PUBLIC1]);
+  const { sender, body } = sealOf("node1").open(content, "node2", 0, TIMESTAMP, around);
+  const publicKey = toHex(readOffer(body.subarray(16))!);
+  return { ownTag, signedBy: sender, publicKey, content: text(body.subarray(49)) };
 }
 
+/** What node2 says is known from its tag: that of packets to node1. */
 function opened(
   packet: Uint8Array,
   number: number,
 ): { body: Uint8Array; signedBy: Record<string, unknown> } {
   const content = packet.subarray(HEADER_BYTES);
   if (content.length < 100) return { body: content, signedBy: {} };
-  const seal = new PacketSeal({
-    nodeId: "node2",
+  const header = packet.subarray(0, HEADER_BYTES);
+  const toDialer = toHex(packet.subarray(2, 18)) === toHex(TAG1);
+  const envelope = keysOf(toDialer).open(packet);
+  assert.ok(envelope !== undefined, "the packet can be opened");
+  const seal = sealOf(toDialer ? "node1" : "node2");
+  const { sender, body } = seal.open(envelope, undefined, number, TIMESTAMP, header);
+  return { body, signedBy: { signedBy: sender } };
+}
+
+/** The keys of the link in the examples, on one side. */
+function keysOf(dialed: boolean): LinkKeys {
+  return agreeOnKeys(packetCrypto, sha256, {
+    dialer: { nodeId: "node1", tag: TAG1, publicKey: PUBLIC1 },
+    listener: { nodeId: "node2", tag: TAG2, publicKey: PUBLIC2 },
+    exchange: fixedExchange(dialed ? SECRET1 : SECRET2),
+    dialed,
+  })!;
+}
+
+function sealOf(nodeId: string): PacketSeal {
+  return new PacketSeal({
+    nodeId,
     sign: () => new Uint8Array(64),
     verify: verifySignature,
-    trustedKeys: new Map([["node1", [parsePublicKey(PUBLIC_KEY)!]]]),
+    trustedKeys: new Map([
+      ["node1", [parsePublicKey(PUBLIC_KEY)!]],
+      ["node2", [parsePublicKey(OTHER_KEY)!]],
+    ]),
     maxAgeMs: 0,
+    encryption: packetCrypto,
   });
-  const header = packet.subarray(0, HEADER_BYTES);
-  const { sender, body } = seal.open(content, undefined, number, TIMESTAMP, header);
-  return { body, signedBy: { signedBy: sender } };
 }
 
 function decodeBody(kind: number, body: Uint8Array): Record<string, unknown> {

@@ -312,7 +312,7 @@ describe("endpoints over UDP", () => {
       reliable: false,
       ordered: false,
       multiplexed: false,
-      encrypted: false,
+      encrypted: true,
       peerAuthenticated: false,
       maxMessageSize: 65_480,
     });
@@ -348,7 +348,7 @@ describe("UDP where the security mode asks for more", () => {
     );
 
     it(
-      `goes with signatures in ${security} mode`,
+      `goes with signatures, and encrypted, in ${security} mode`,
       withEndpoints(async (endpoints) => {
         const ca = await TestCa.create();
         const keys = { a: newKeys(), b: newKeys() };
@@ -368,6 +368,9 @@ describe("UDP where the security mode asks for more", () => {
         await a.connect({ nodeId: "b", address: b.addresses[0]! });
         await a.send("b", bytes("signed"));
         assert.equal(text((await b.receive()).payload), "signed");
+        for (const [x, y] of [[a, b], [b, a]] as const) {
+          assert.equal(x.peer(y.nodeId)!.connections[0]!.encrypted, true);
+        }
       }),
     );
   }

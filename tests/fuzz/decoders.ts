@@ -1,10 +1,16 @@
 /** Fuzz targets: everything that reads one piece of bytes. */
 
 import assert from "node:assert/strict";
-import { judgeHelloPacket, readWelcome } from "../../src/protocol/datagram/greeting.ts";
+import {
+  type Agreement,
+  agreeOnKeys,
+  type PacketCrypto,
+} from "../../src/protocol/datagram/encryption.ts";
+import { judgeHelloPacket, readWelcome, welcome } from "../../src/protocol/datagram/greeting.ts";
 import { DatagramLink } from "../../src/protocol/datagram/link.ts";
 import * as packets from "../../src/protocol/datagram/packet.ts";
-import { PACKET } from "../../src/protocol/datagram/types.ts";
+import { PacketSeal } from "../../src/protocol/datagram/seal.ts";
+import { HEADER_BYTES, PACKET } from "../../src/protocol/datagram/types.ts";
 import { decodeEnvelope, encodeEnvelope } from "../../src/protocol/envelope.ts";
 import { EnvelopeWindow } from "../../src/protocol/envelope_window.ts";
 import { encodeFrame, FrameDecoder } from "../../src/protocol/frame.ts";
@@ -35,6 +41,7 @@ import { loadZstd } from "../../src/runtime/zstd.ts";
 import { verifyEnvelope } from "../../src/envelope.ts";
 import { dumpConfig, loadConfig } from "../../src/toml.ts";
 import { PUBLIC_KEY, TIMESTAMP } from "../envelope/vectors.ts";
+import { join } from "../bad_input/wire.ts";
 import { identity } from "../protocol/identities.ts";
 import { CERTIFICATES, DER_WORDS } from "./corpus/certificates.ts";
 import { LZ4_BLOCKS, ZSTD_FRAMES } from "./corpus/compressed.ts";
@@ -42,7 +49,7 @@ import { CONFIGS, TOML_WORDS } from "./corpus/configs.ts";
 import { ENVELOPES } from "./corpus/envelopes.ts";
 import { CHUNKS, V2_BODIES, V3_BODIES } from "./corpus/frames.ts";
 import { ANSWERS, HELLOS, JSON_WORDS, PROOFS } from "./corpus/handshakes.ts";
-import { PACKETS } from "./corpus/packets.ts";
+import { PACKETS, SEALED_PACKETS } from "./corpus/packets.ts";
 import { attempt, pieces, type Target } from "./target.ts";
 
 const MAX_FRAME_BYTES = 65_536;
@@ -204,7 +211,13 @@ export const DECODERS: readonly Target[] = [
     name: "packet",
     corpus: PACKETS,
     dictionary: [],
-    run: readPacket,
+    run: (input) => readPacket(input, undefined),
+  },
+  {
+    name: "packet with keys",
+    corpus: [...PACKETS, ...SEALED_PACKETS],
+    dictionary: [],
+    run: (input) => readPacket(input, gullibleSeal),
   },
   {
     name: "configuration in TOML",
@@ -245,17 +258,49 @@ function frames(
   }
 }
 
+const AEAD_TAG = new Uint8Array(16);
+const PARTY = { nodeId: "node1", tag: AEAD_TAG, publicKey: new Uint8Array(32) };
+
+/** Takes everything for sealed, and takes the seal off: what lies behind is to be read, too. */
+const gullible: PacketCrypto = {
+  maxPackets: 2 ** 23,
+  newExchange: () => ({
+    publicKey: PARTY.publicKey,
+    agree: (key) => key[0] === 0 ? undefined : key,
+  }),
+  cipher: () => ({
+    seal: (_, header, bytes) => join(header, bytes, AEAD_TAG),
+    open: (_, __, sealed) => sealed.subarray(0, -AEAD_TAG.length),
+  }),
+};
+
+const gullibleSeal = new PacketSeal({
+  nodeId: "node2",
+  sign: () => new Uint8Array(64),
+  verify: () => true,
+  trustedKeys: new Map([["node1", [PARTY.publicKey]]]),
+  maxAgeMs: Infinity,
+  encryption: gullible,
+});
+
 /** A packet, read as what it says it is. */
-function readPacket(input: Uint8Array): void {
+function readPacket(input: Uint8Array, seal: PacketSeal | undefined): void {
   const prefix = packets.readPrefix(input);
   if (prefix === undefined) return;
   const { kind, tag } = prefix;
-  const greeter = { local, authToken: undefined, seal: undefined, sha256 };
+  const greeter = { local, authToken: undefined, seal, sha256 };
   switch (kind) {
     case PACKET.hello: {
       const hello = attempt(() => packets.readHello(input));
       if (hello === undefined) return;
-      judgeHelloPacket(greeter, tag, hello, NOW);
+      const verdict = judgeHelloPacket(greeter, tag, hello, TIMESTAMP);
+      if ("accept" in verdict) {
+        const { accept: negotiated, publicKey } = verdict;
+        assert.equal(publicKey !== undefined, seal !== undefined);
+        const parts = { ownTag: tag, wallClockMs: NOW, nonce: AEAD_TAG, generation: 1 };
+        const welcomed = welcome(greeter, { tag, negotiated, publicKey }, parts);
+        if ("keys" in welcomed) assert.equal(welcomed.keys !== undefined, seal !== undefined);
+      }
       const again = packets.encodeHelloPacket(tag, hello);
       assert.ok(again.length <= input.length);
       assert.deepEqual(packets.readHello(again), hello);
@@ -266,27 +311,44 @@ function readPacket(input: Uint8Array): void {
       if (cookie !== undefined) assert.deepEqual(packets.encodeRetry(tag, cookie), input);
       return;
     }
-    case PACKET.welcome:
-      attempt(() => readWelcome(greeter, "node1", input, NOW));
+    case PACKET.welcome: {
+      const exchange = seal?.encryption.newExchange();
+      const greeted = { nodeId: "node1", tag, exchange };
+      const read = attempt(() => readWelcome(greeter, greeted, input, TIMESTAMP));
+      if (read !== undefined) assert.equal(read.keys !== undefined, seal !== undefined);
       return;
+    }
   }
+  readLinkPacket(input, kind, tag, seal);
+}
+
+function readLinkPacket(
+  input: Uint8Array,
+  kind: number,
+  tag: Uint8Array,
+  seal: PacketSeal | undefined,
+): void {
   const sent: Uint8Array[] = [];
+  const exchange = { publicKey: PARTY.publicKey, agree: () => new Uint8Array(32).fill(1) };
+  const agreement: Agreement = { dialer: PARTY, listener: PARTY, exchange, dialed: false };
   const link = new DatagramLink({
     negotiated: { nodeId: "node1", version: 3 } as Negotiated,
     ownTag: tag,
     peerTag: tag,
     dialed: false,
     address: "here",
-    seal: undefined,
+    seal,
+    keys: seal && agreeOnKeys(seal.encryption, sha256, agreement),
     keepaliveMs: 1000,
     randomBytes: (length) => new Uint8Array(length),
     send: (packet) => sent.push(packet) > 0,
   }, 0);
-  const body = link.open(input, NOW, 0);
+  const body = link.open(input, TIMESTAMP, 0);
   if (typeof body === "string") return;
-  assert.equal(link.open(input, NOW, 0), "replayed");
-  link.cameFrom("there", input.length, NOW, 0);
-  attempt(() => link.handlePing(body, "there", NOW));
+  assert.ok(body.length <= input.length - HEADER_BYTES);
+  assert.equal(link.open(input, TIMESTAMP, 0), "replayed");
+  link.cameFrom("there", input.length, TIMESTAMP, 0);
+  attempt(() => link.handlePing(body, "there", TIMESTAMP));
   for (const packet of sent) assert.ok(packet.length <= input.length, "more than came");
   readPacketBody(kind, body);
 }

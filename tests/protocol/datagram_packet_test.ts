@@ -31,7 +31,9 @@ import {
 import { PacketSeal } from "../../src/protocol/datagram/seal.ts";
 import { PACKET } from "../../src/protocol/datagram/types.ts";
 import { readSigningKey, sha256, verifySignature } from "../../src/runtime/ed25519.ts";
+import { packetCrypto } from "../../src/runtime/packet_crypto.ts";
 import { OTHER_KEY, PRIVATE_KEY, PUBLIC_KEY, TIMESTAMP } from "../envelope/vectors.ts";
+import { PUBLIC1 } from "./datagram_vectors.ts";
 import { identity, utf8 } from "./identities.ts";
 import { concat, hex } from "./wire_bytes.ts";
 
@@ -51,16 +53,18 @@ const COOKIE = hex("c0ffee");
 const HELLO_JSON = '{"type":"hello","protocol_version":3,"node_id":"node1",' +
   '"capabilities":["signed"],"expect_node_id":"node2","timestamp":1786752000000,' +
   '"nonce":"AAECAwQFBgcICQoLDA0ODw=="}';
+/** What is signed: that there is a key to encrypt with, the key, and the JSON. */
+const HELLO_BODY = concat(hex("01"), PUBLIC1, utf8(HELLO_JSON));
 const SIGNED_HELLO = concat(
-  hex("01 05 6e6f646531 05 6e6f646532 0000000000000000 000001a002b7e000 000000a7"),
-  utf8(HELLO_JSON),
+  hex("01 05 6e6f646531 05 6e6f646532 0000000000000000 000001a002b7e000 000000c8"),
+  HELLO_BODY,
   hex(
-    "bea87babb65377af2c5035c0ece0c896b3a17f7e8f4b09ca8de14179b21eb523" +
-      "09ae595d25628dbad2c0b2ec4cfc8953cdcdc4c5ad337faf69f79334d119850c",
+    "378abddbe623f50dd33a047933c9a34230ef969f188f69286390c675a7a21147" +
+      "433f32de6bfc81571eca66ffd1e19d9fa543d94cf28263f074b31c17c01a6303",
   ),
 );
-/** HMAC-SHA-256 with the token "secret" over label, tag, cookie and JSON. */
-const AUTH = hex("f6bc05a928a6cfce65f81fa03bb233c7cc41192d8863f1eb9e75a82897ce8d13");
+/** HMAC-SHA-256 with the token "secret" over label, tag, cookie and what is signed. */
+const AUTH = hex("bd4881db49495a20ebdfb3fee8b7abcb9511c408f7576cbc8c49aab62a51df83");
 
 const keyBytes = (text: string) => Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
 
@@ -72,6 +76,7 @@ function sealOf(nodeId: string, keys: Record<string, string> = { node1: PUBLIC_K
     verify: verifySignature,
     trustedKeys: new Map(Object.entries(keys).map(([name, text]) => [name, [keyBytes(text)]])),
     maxAgeMs: 1000,
+    encryption: packetCrypto,
   });
 }
 
@@ -247,7 +252,7 @@ describe("signed packets", () => {
   it("have their body in an envelope that is bound to the header", () => {
     assert.deepEqual(sealOf("node1").seal("node2", BODY, 1, TIMESTAMP, HEADER), ENVELOPE);
     assert.deepEqual(open(sealOf("node2"), "node1"), { sender: "node1", body: BODY });
-    assert.equal(sealOf("node1").overhead("node2"), ENVELOPE.length - BODY.length);
+    assert.equal(sealOf("node1").overhead("node2"), ENVELOPE.length - BODY.length + 16);
     const packet = joinPacket(HEADER, ENVELOPE);
     assert.deepEqual(packet, concat(HEADER, ENVELOPE));
   });
@@ -296,11 +301,12 @@ describe("signed packets", () => {
     assert.equal(judge({ cookie: hex("c0ffed") }), "IDENTITY_REQUIRED");
     assert.equal(judge({}, TAG.toReversed()), "IDENTITY_REQUIRED");
     assert.equal(judge({ content: utf8(HELLO_JSON) }), "IDENTITY_REQUIRED");
-    const other = utf8(HELLO_JSON.replace('"node1"', '"node3"'));
+    const name = utf8(HELLO_JSON.replace('"node1"', '"node3"'));
+    const other = concat(HELLO_BODY.subarray(0, 33), name);
     const around = concat(hex("00"), TAG, COOKIE);
     const pretended = sealOf("node1").seal("node2", other, 0, TIMESTAMP, around);
     assert.equal(judge({ content: pretended }), "IDENTITY_REQUIRED");
-    const own = sealOf("node1").seal("node2", utf8(HELLO_JSON), 0, TIMESTAMP, around);
+    const own = sealOf("node1").seal("node2", HELLO_BODY, 0, TIMESTAMP, around);
     assert.deepEqual(own, SIGNED_HELLO);
     assert.equal(judge({ auth: hex("") }), "AUTH_FAILED");
     assert.equal(judge({ auth: AUTH.with(0, 0) }), "AUTH_FAILED");

@@ -231,6 +231,7 @@ describe("a link over datagrams", () => {
       dialed: true,
       address: "here",
       seal: undefined,
+      keys: undefined,
       keepaliveMs,
       randomBytes: (length) => new Uint8Array(length).fill(++token),
       send: (packet, to) => sent.push([packet[1]! & 15, to, packet]) > 0,

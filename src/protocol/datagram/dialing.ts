@@ -6,6 +6,7 @@
 
 import { TransportError } from "../../errors.ts";
 import type { Negotiated } from "../negotiate.ts";
+import type { KeyExchange, LinkKeys } from "./encryption.ts";
 import { firstHello, type Greeter, readRejection, readWelcome, secondHello } from "./greeting.ts";
 import { readRetry } from "./packet.ts";
 import { PACKET, type PacketKind } from "./types.ts";
@@ -34,6 +35,8 @@ export interface Dialed {
   readonly peerTag: Uint8Array;
   /** What was agreed on. */
   readonly negotiated: Negotiated;
+  /** What packets are encrypted with; undefined where messages are not signed. */
+  readonly keys: LinkKeys | undefined;
 }
 
 /** The longest time between two hellos. */
@@ -42,6 +45,8 @@ const MAX_DELAY_MS = 500;
 /** One attempt. It ends when `handlePacket` returns or throws; until then it repeats itself. */
 export class Dialing {
   readonly #options: DialingOptions;
+  /** One for all hellos: a welcome may answer an earlier one. */
+  readonly #exchange: KeyExchange | undefined;
   #packet: Uint8Array;
   #cookie = "";
   #delayMs: number;
@@ -50,6 +55,7 @@ export class Dialing {
   /** Sends the first hello. */
   constructor(options: DialingOptions, now: number) {
     this.#options = options;
+    this.#exchange = options.greeter.seal?.encryption.newExchange();
     this.#packet = firstHello(options.tag);
     this.#delayMs = options.firstDelayMs;
     this.#nextAt = now + this.#delayMs;
@@ -82,15 +88,16 @@ export class Dialing {
     wallClockMs: number,
     now: number,
   ): Dialed | undefined {
-    const { greeter, nodeId } = this.#options;
+    const { greeter, nodeId, tag } = this.#options;
     try {
       switch (kind) {
         case PACKET.retry:
           this.#retry(readRetry(packet), wallClockMs, now);
           return undefined;
         case PACKET.welcome: {
-          const { tag, negotiated } = readWelcome(greeter, nodeId, packet, wallClockMs);
-          return { peerTag: tag, negotiated };
+          const greeted = { nodeId, tag, exchange: this.#exchange };
+          const { tag: peerTag, ...agreed } = readWelcome(greeter, greeted, packet, wallClockMs);
+          return { peerTag, ...agreed };
         }
         case PACKET.reject:
           throw readRejection(packet, nodeId);
@@ -116,6 +123,7 @@ export class Dialing {
       wallClockMs,
       nonce,
       generation,
+      exchange: this.#exchange,
     });
     this.#delayMs = this.#options.firstDelayMs;
     this.#nextAt = now + this.#delayMs;

@@ -1,11 +1,12 @@
 /**
  * The handshake over datagrams: the hello and welcome of section 2 of docs/protocol.md, in packets,
- * with a cookie before and, where messages are signed, under signatures (docs/datagrams.md).
+ * with a cookie before and, where messages are signed, under signatures and with the public keys
+ * from which those of the link come (docs/datagrams.md).
  *
  * @module
  */
 
-import { HandshakeError, TransportError } from "../../errors.ts";
+import { HandshakeError, type RejectCode, TransportError } from "../../errors.ts";
 import { acceptWelcome } from "../accept_welcome.ts";
 import { ENVELOPE_VERSION } from "../envelope.ts";
 import { encodeHello, type Hello, parseHello } from "../hello.ts";
@@ -13,8 +14,17 @@ import { judgeHello } from "../judge_hello.ts";
 import type { LocalIdentity, Negotiated } from "../negotiate.ts";
 import { encodeReject, rejectedBy } from "../reject.ts";
 import type { Rejection } from "../rejection.ts";
+import { quote } from "../text.ts";
 import { encodeWelcome, parseAnswer } from "../welcome.ts";
 import { hmacSha256, type Sha256 } from "./cookie.ts";
+import {
+  agreeOnKeys,
+  encodeOffer,
+  type KeyExchange,
+  type LinkKeys,
+  OFFER_BYTES,
+  readOffer,
+} from "./encryption.ts";
 import {
   encodeContent,
   encodeHelloPacket,
@@ -23,7 +33,7 @@ import {
   readContent,
 } from "./packet.ts";
 import type { PacketSeal } from "./seal.ts";
-import { AUTH_BYTES, PACKET, PREFIX_BYTES, TAG_BYTES } from "./types.ts";
+import { AUTH_BYTES, PACKET, TAG_BYTES } from "./types.ts";
 
 /** What both sides of a handshake know of themselves. */
 export interface Greeter {
@@ -31,7 +41,7 @@ export interface Greeter {
   readonly local: LocalIdentity;
   /** The shared secret, of which the wire sees a proof only. */
   readonly authToken: string | undefined;
-  /** Signs and verifies, where messages are signed. */
+  /** Signs, verifies and encrypts, where messages are signed. */
   readonly seal: PacketSeal | undefined;
   /** The hash of the proof. */
   readonly sha256: Sha256;
@@ -51,11 +61,60 @@ export interface HelloParts {
   readonly nonce: Uint8Array;
   /** How many tables of answers we have begun; see {@linkcode Negotiated.sessionGeneration}. */
   readonly generation: number;
+  /** Our part of the link's keys, the same in all hellos of an attempt; with signatures only. */
+  readonly exchange: KeyExchange | undefined;
+}
+
+/** A hello that was accepted. */
+export interface Greeting {
+  /** The dialer's tag. */
+  readonly tag: Uint8Array;
+  /** What was agreed on. */
+  readonly negotiated: Negotiated;
+  /** The dialer's part of the link's keys; undefined where it is not signed. */
+  readonly publicKey: Uint8Array | undefined;
+}
+
+/** What a welcome is made from, beside the hello and who we are. */
+export interface WelcomeParts {
+  /** Our tag: what the dialer's packets for us begin with. */
+  readonly ownTag: Uint8Array;
+  /** Our wall clock, milliseconds since the epoch. */
+  readonly wallClockMs: number;
+  /** 16 random bytes. */
+  readonly nonce: Uint8Array;
+  /** How many tables of answers we have begun. */
+  readonly generation: number;
+}
+
+/** What a dialer has said, as far as reading the answer needs it. */
+export interface Greeted {
+  /** Whom we mean to reach. */
+  readonly nodeId: string;
+  /** Our tag. */
+  readonly tag: Uint8Array;
+  /** Our part of the link's keys; undefined without signatures. */
+  readonly exchange: KeyExchange | undefined;
+}
+
+/** What a welcome says. */
+export interface Welcomed {
+  /** The listener's tag. */
+  readonly tag: Uint8Array;
+  /** What was agreed on. */
+  readonly negotiated: Negotiated;
+  /** The keys of the link; undefined where messages are not signed. */
+  readonly keys: LinkKeys | undefined;
 }
 
 /** What became of a hello. */
 export type HelloVerdict =
-  | { readonly accept: Negotiated; readonly hello: Hello }
+  | {
+    readonly accept: Negotiated;
+    readonly hello: Hello;
+    /** The dialer's part of the link's keys; undefined where messages are not signed. */
+    readonly publicKey: Uint8Array | undefined;
+  }
   | { readonly reject: Rejection; readonly nodeId: string | undefined };
 
 const AUTH_CONTEXT = new TextEncoder().encode("hawser datagram auth 1\0");
@@ -68,6 +127,15 @@ const UNSIGNED_HERE: Rejection = {
 const OTHER_SIGNER: Rejection = {
   code: "IDENTITY_REQUIRED",
   reason: "the hello is signed by another node",
+};
+const NO_KEY: Rejection = {
+  code: "IDENTITY_REQUIRED",
+  reason: "the dialer offers no key to encrypt with",
+};
+/** A key with which anybody would know the secret. */
+const USELESS_KEY: Rejection = {
+  code: "MALFORMED",
+  reason: "the key to encrypt with is of no use",
 };
 const NO_TOKEN: Rejection = {
   code: "AUTH_FAILED",
@@ -85,15 +153,16 @@ export function firstHello(tag: Uint8Array): Uint8Array {
  * @throws {HandshakeError} If names are too long for a handshake packet (4096 bytes).
  */
 export function secondHello(greeter: Greeter, parts: HelloParts): Uint8Array {
-  const { tag, cookie, nodeId, wallClockMs, nonce, generation } = parts;
+  const { tag, cookie, nodeId, wallClockMs, nonce, generation, exchange } = parts;
   const { local, authToken, seal, sha256 } = greeter;
   const bare = { ...local, authToken: undefined };
   const details = { sessionGeneration: generation };
   const json = encodeHello(bare, nodeId, wallClockMs, nonce, details);
-  const auth = authToken === undefined ? NO_BYTES : authProof(sha256, authToken, tag, cookie, json);
+  const body = exchange === undefined ? json : join([encodeOffer(exchange.publicKey), json]);
+  const auth = authToken === undefined ? NO_BYTES : authProof(sha256, authToken, tag, cookie, body);
   const content = seal === undefined
-    ? json
-    : seal.seal(nodeId, json, 0, wallClockMs, boundHello(tag, cookie));
+    ? body
+    : seal.seal(nodeId, body, 0, wallClockMs, boundHello(tag, cookie));
   return encodeHelloPacket(tag, { cookie, auth, content });
 }
 
@@ -110,52 +179,58 @@ export function judgeHelloPacket(
   const { local, authToken, seal, sha256 } = greeter;
   if (seal === undefined && content[0] === ENVELOPE_VERSION) return refuse(UNSIGNED_HERE);
   let hello: Hello;
-  let json = content;
+  let body = content;
+  let publicKey: Uint8Array | undefined;
   try {
     const opened = seal?.open(content, undefined, 0, wallClockMs, boundHello(tag, cookie));
-    if (opened !== undefined) json = opened.body;
-    hello = parseHello(json);
+    if (opened !== undefined) {
+      body = opened.body;
+      publicKey = readOffer(body);
+      if (publicKey === undefined) return refuse(NO_KEY, opened.sender);
+    }
+    hello = parseHello(publicKey === undefined ? body : body.subarray(OFFER_BYTES));
     if (opened !== undefined && opened.sender !== hello.nodeId) return refuse(OTHER_SIGNER);
   } catch (error) {
     return refuse(rejection(error));
   }
   const { nodeId } = hello;
   if (authToken !== undefined) {
-    const proof = authProof(sha256, authToken, tag, cookie, json);
+    const proof = authProof(sha256, authToken, tag, cookie, body);
     if (!equalBytes(auth, proof)) return refuse(NO_TOKEN, nodeId);
   }
   const context = { wallClockMs, replay: undefined };
   const verdict = judgeHello(hello, { ...local, authToken: undefined }, context);
-  if ("accept" in verdict) return { ...verdict, hello };
+  if ("accept" in verdict) return { ...verdict, hello, publicKey };
   return refuse({ code: verdict.reject, reason: verdict.reason }, nodeId);
 }
 
 /**
- * The welcome for a hello that was accepted.
- *
- * @param tag The dialer's tag.
- * @param ownTag Ours: what the dialer's packets for us begin with.
+ * The welcome for a hello that was accepted, and the keys of the link; or why there are none.
+ * Where messages are signed, this makes a key that is used for this link only.
  */
-export function welcomePacket(
-  { local, seal }: Greeter,
-  tag: Uint8Array,
-  ownTag: Uint8Array,
-  negotiated: Negotiated,
-  details: { wallClockMs: number; nonce: Uint8Array; generation: number },
-): Uint8Array {
-  const { wallClockMs, nonce, generation } = details;
-  const json = encodeWelcome(negotiated, local, {
-    wallClockMs,
-    nonce,
-    sessionGeneration: generation,
+export function welcome(
+  { local, seal, sha256 }: Greeter,
+  { tag, negotiated, publicKey }: Greeting,
+  { ownTag, wallClockMs, nonce, generation }: WelcomeParts,
+): { readonly packet: Uint8Array; readonly keys: LinkKeys | undefined } | Rejection {
+  const details = { wallClockMs, nonce, sessionGeneration: generation };
+  const json = encodeWelcome(negotiated, local, details);
+  if (seal === undefined) {
+    return { packet: encodeContent(PACKET.welcome, tag, join([ownTag, json])), keys: undefined };
+  }
+  if (publicKey === undefined) return NO_KEY;
+  const exchange = seal.encryption.newExchange();
+  const keys = agreeOnKeys(seal.encryption, sha256, {
+    dialer: { nodeId: negotiated.nodeId, tag, publicKey },
+    listener: { nodeId: local.nodeId, tag: ownTag, publicKey: exchange.publicKey },
+    exchange,
+    dialed: false,
   });
-  const body = new Uint8Array(TAG_BYTES + json.length);
-  body.set(ownTag);
-  body.set(json, TAG_BYTES);
-  const content = seal === undefined
-    ? body
-    : seal.seal(negotiated.nodeId, body, 0, wallClockMs, boundWelcome(tag));
-  return encodeContent(PACKET.welcome, tag, content);
+  if (keys === undefined) return USELESS_KEY;
+  const body = join([ownTag, encodeOffer(exchange.publicKey), json]);
+  const around = boundWelcome(tag, publicKey);
+  const content = seal.seal(negotiated.nodeId, body, 0, wallClockMs, around);
+  return { packet: encodeContent(PACKET.welcome, tag, content), keys };
 }
 
 /** A reject. It is never signed: it is for those, too, who know nothing of our keys. */
@@ -164,24 +239,59 @@ export function rejectPacket(tag: Uint8Array, { code, reason }: Rejection): Uint
 }
 
 /**
- * Reads what answers our hello: the listener's tag, and what was agreed on.
+ * Reads what answers our hello.
  *
  * @throws {TransportError} `HandshakeFailed` where the listener refuses us or is not acceptable,
  * `IdentityMismatch` where it is somebody else or the signature is wrong, `InvalidFrame`.
  */
 export function readWelcome(
-  greeter: Greeter,
-  nodeId: string,
+  { local, seal, sha256 }: Greeter,
+  { nodeId, tag, exchange }: Greeted,
   packet: Uint8Array,
   wallClockMs: number,
-): { readonly tag: Uint8Array; readonly negotiated: Negotiated } {
-  const tag = packet.subarray(2, PREFIX_BYTES);
+): Welcomed {
   const content = readContent(packet);
-  const body = openBody(greeter, nodeId, content, wallClockMs, boundWelcome(tag));
-  const answer = parseAnswer(body.subarray(TAG_BYTES));
+  if (seal === undefined) {
+    return { ...readAgreement(local, nodeId, content, TAG_BYTES, wallClockMs), keys: undefined };
+  }
+  if (exchange === undefined) throw refused(nodeId, "no key to encrypt with was offered");
+  const around = boundWelcome(tag, exchange.publicKey);
+  const { body } = seal.open(content, nodeId, 0, wallClockMs, around);
+  const publicKey = readOffer(body.subarray(TAG_BYTES));
+  if (publicKey === undefined) throw refused(nodeId, "it offers no key to encrypt with");
+  const agreed = readAgreement(local, nodeId, body, TAG_BYTES + OFFER_BYTES, wallClockMs);
+  const keys = agreeOnKeys(seal.encryption, sha256, {
+    dialer: { nodeId: local.nodeId, tag, publicKey: exchange.publicKey },
+    listener: { nodeId, tag: agreed.tag, publicKey },
+    exchange,
+    dialed: true,
+  });
+  if (keys === undefined) {
+    throw refused(nodeId, "its key to encrypt with is of no use", "MALFORMED");
+  }
+  return { ...agreed, keys };
+}
+
+/** The listener's tag at the begin of a body, and the welcome's JSON at its place. */
+function readAgreement(
+  local: LocalIdentity,
+  nodeId: string,
+  body: Uint8Array,
+  jsonAt: number,
+  wallClockMs: number,
+): Omit<Welcomed, "keys"> {
+  const answer = parseAnswer(body.subarray(jsonAt));
   if (answer.type === "reject") throw rejectedBy(answer, nodeId);
-  const negotiated = acceptWelcome(answer, greeter.local, nodeId, { wallClockMs });
+  const negotiated = acceptWelcome(answer, local, nodeId, { wallClockMs });
   return { tag: body.slice(0, TAG_BYTES), negotiated };
+}
+
+function refused(
+  peer: string,
+  problem: string,
+  code: RejectCode = "IDENTITY_REQUIRED",
+): HandshakeError {
+  return new HandshakeError(`Cannot connect to ${quote(peer)}: ${problem}`, code, { peer });
 }
 
 /**
@@ -193,17 +303,6 @@ export function readRejection(packet: Uint8Array, nodeId: string): HandshakeErro
   const answer = parseAnswer(readContent(packet));
   if (answer.type === "reject") return rejectedBy(answer, nodeId);
   throw new HandshakeError("Cannot read a packet: it is no reject", "MALFORMED", { peer: nodeId });
-}
-
-function openBody(
-  { seal }: Greeter,
-  from: string | undefined,
-  content: Uint8Array,
-  wallClockMs: number,
-  around: Uint8Array,
-): Uint8Array {
-  if (seal === undefined) return content;
-  return seal.open(content, from, 0, wallClockMs, around).body;
 }
 
 function refuse(reject: Rejection, nodeId?: string): HelloVerdict {
@@ -223,9 +322,9 @@ function boundHello(tag: Uint8Array, cookie: Uint8Array): Uint8Array {
   return join([Uint8Array.of(PACKET.hello), tag, cookie]);
 }
 
-/** What a welcome's envelope is bound to: the dialer's tag. */
-function boundWelcome(tag: Uint8Array): Uint8Array {
-  return join([Uint8Array.of(PACKET.welcome), tag]);
+/** What a welcome's envelope is bound to: the dialer's tag and key. */
+function boundWelcome(tag: Uint8Array, publicKey: Uint8Array): Uint8Array {
+  return join([Uint8Array.of(PACKET.welcome), tag, publicKey]);
 }
 
 function authProof(
@@ -233,10 +332,10 @@ function authProof(
   token: string,
   tag: Uint8Array,
   cookie: Uint8Array,
-  json: Uint8Array,
+  body: Uint8Array,
 ): Uint8Array {
   const key = new TextEncoder().encode(token);
-  const proof = hmacSha256(sha256, key, join([AUTH_CONTEXT, tag, cookie, json]));
+  const proof = hmacSha256(sha256, key, join([AUTH_CONTEXT, tag, cookie, body]));
   return proof.subarray(0, AUTH_BYTES);
 }
 

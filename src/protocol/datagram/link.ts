@@ -1,5 +1,6 @@
 /**
- * An established link over datagrams: numbers, signatures, signs of life, the peer's address.
+ * An established link over datagrams: numbers, signatures, encryption, signs of life, the peer's
+ * address.
  *
  * @module
  */
@@ -7,6 +8,7 @@
 import { TransportError } from "../../errors.ts";
 import type { Negotiated } from "../negotiate.ts";
 import { RoundTrips } from "../v3/round_trips.ts";
+import type { LinkKeys } from "./encryption.ts";
 import { NumberWindow } from "./number_window.ts";
 import { encodeHeader, equalBytes, joinPacket, readNumber, readToken } from "./packet.ts";
 import type { PacketSeal } from "./seal.ts";
@@ -26,6 +28,8 @@ export interface DatagramLinkOptions {
   readonly address: string;
   /** Signs and verifies; undefined where messages are not signed. */
   readonly seal: PacketSeal | undefined;
+  /** Encrypts and decrypts; undefined where messages are not signed. */
+  readonly keys: LinkKeys | undefined;
   /** Milliseconds of silence after which the peer is asked for a sign of life; undefined: never. */
   readonly keepaliveMs: number | undefined;
   /** Random bytes for the tokens of pings. */
@@ -39,6 +43,8 @@ export type PacketRefusal = "replayed" | "malformed" | "forged";
 
 /** Packet numbers that are remembered. */
 const WINDOW = 1024;
+/** Of the packets that it may have, so many are behind it when another link is wanted. */
+const RENEW_SHARE = 0.5;
 /** Pings while the peer is silent, for each keepalive interval. */
 const PINGS_PER_INTERVAL = 4;
 /** Milliseconds between two pings that ask whether the peer is at a new address. */
@@ -71,6 +77,10 @@ export class DatagramLink {
   readonly #options: DatagramLinkOptions;
   readonly #window = new NumberWindow(WINDOW);
   readonly #keepaliveMs: number;
+  /** The highest number of a packet, in either direction. */
+  readonly #maxNumber: number;
+  /** The number from which on another link is wanted. */
+  readonly #renewFrom: number;
   #address: string;
   #number = 0;
   #pingAt: number;
@@ -91,6 +101,8 @@ export class DatagramLink {
     this.dialed = options.dialed;
     this.establishedAt = this.usedAt = this.receivedAt = now;
     this.#address = options.address;
+    this.#maxNumber = options.keys?.maxPackets ?? Number.MAX_SAFE_INTEGER;
+    this.#renewFrom = Math.ceil(this.#maxNumber * RENEW_SHARE);
     this.#keepaliveMs = options.keepaliveMs ?? Infinity;
     this.#pingEveryMs = this.#keepaliveMs / PINGS_PER_INTERVAL;
     this.#pingAt = now + this.#keepaliveMs;
@@ -125,23 +137,43 @@ export class DatagramLink {
     return this.#unanswered > 1;
   }
 
+  /** Whether its packets are encrypted. */
+  get encrypted(): boolean {
+    return this.#options.keys !== undefined;
+  }
+
+  /** Whether so many packets went over it that another one should take its place. */
+  get worn(): boolean {
+    return this.#number >= this.#renewFrom || this.#window.highest >= this.#renewFrom;
+  }
+
+  /** Whether the numbers are used up: only a bye can be sent. */
+  get spent(): boolean {
+    return this.#number >= this.#maxNumber - 1;
+  }
+
   /** By how many bytes a packet is longer than its body. */
   get overhead(): number {
     return HEADER_BYTES + (this.#options.seal?.overhead(this.nodeId) ?? 0);
   }
 
-  /** Sends a body as a packet of this kind; false: there was no room, and it was dropped. */
+  /**
+   * Sends a body as a packet of this kind; false: there was no room, or no number, and it was
+   * dropped.
+   */
   send(
     kind: PacketKind,
     body: Uint8Array,
     wallClockMs: number,
     address: string = this.#address,
   ): boolean {
+    // A number that came twice would give the encryption away.
+    if (this.#number >= this.#maxNumber || this.spent && kind !== PACKET.bye) return false;
+    const { peerTag, seal, keys } = this.#options;
     const number = ++this.#number;
-    const header = encodeHeader(kind, this.#options.peerTag, number);
-    const content = this.#options.seal?.seal(this.nodeId, body, number, wallClockMs, header) ??
-      body;
-    const packet = joinPacket(header, content);
+    const header = encodeHeader(kind, peerTag, number);
+    const content = seal?.seal(this.nodeId, body, number, wallClockMs, header) ?? body;
+    const packet = keys?.seal(header, content) ?? joinPacket(header, content);
     const sent = this.#options.send(packet, address);
     if (sent) this.bytesSent += packet.length;
     return sent;
@@ -153,10 +185,11 @@ export class DatagramLink {
    */
   open(packet: Uint8Array, wallClockMs: number, now: number): Uint8Array | PacketRefusal {
     const number = readNumber(packet);
-    if (number === undefined) return "malformed";
+    if (number === undefined || number > this.#maxNumber) return "malformed";
     if (this.#window.check(number) !== "new") return "replayed";
-    let body = packet.subarray(HEADER_BYTES);
-    const { seal } = this.#options;
+    const { seal, keys } = this.#options;
+    let body = keys === undefined ? packet.subarray(HEADER_BYTES) : keys.open(packet);
+    if (body === undefined) return "forged";
     if (seal !== undefined) {
       const header = packet.subarray(0, HEADER_BYTES);
       try {

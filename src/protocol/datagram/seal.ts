@@ -1,6 +1,6 @@
 /**
  * Packets under signatures: their bodies are envelopes (docs/envelopes.md) that are bound to the
- * packet they stand in.
+ * packet they stand in. Who signs encrypts, too: what goes over a link is sealed once more.
  *
  * @module
  */
@@ -15,6 +15,8 @@ import {
 } from "../envelope.ts";
 import { refusedAs, refusedEnvelope } from "../envelope_seal.ts";
 import { quote } from "../text.ts";
+import type { PacketCrypto } from "./encryption.ts";
+import { AEAD_TAG_BYTES } from "./types.ts";
 
 /** What packets are signed and verified with. */
 export interface PacketSealOptions {
@@ -28,6 +30,8 @@ export interface PacketSealOptions {
   readonly trustedKeys: ReadonlyMap<string, readonly Uint8Array[]>;
   /** The largest difference in milliseconds between an envelope's timestamp and our clock. */
   readonly maxAgeMs: number;
+  /** What the packets of links are encrypted with. */
+  readonly encryption: PacketCrypto;
 }
 
 /** Goes before what is signed along with a packet's envelope. */
@@ -42,9 +46,14 @@ export class PacketSeal {
     this.#options = options;
   }
 
-  /** By how many bytes what is signed for a node is longer. */
+  /** What the packets of links are encrypted with. */
+  get encryption(): PacketCrypto {
+    return this.#options.encryption;
+  }
+
+  /** By how many bytes what is signed for a node, and encrypted, is longer. */
   overhead(nodeId: string): number {
-    return envelopeOverhead(this.#options.nodeId, nodeId);
+    return envelopeOverhead(this.#options.nodeId, nodeId) + AEAD_TAG_BYTES;
   }
 
   /**

@@ -34,7 +34,7 @@ export const TAG_BYTES = 16;
 export const PREFIX_BYTES: number = 2 + TAG_BYTES;
 /** The prefix and the number: what every packet of an established link begins with. */
 export const HEADER_BYTES: number = PREFIX_BYTES + 8;
-/** Bytes of a data packet beside topic and payload, where it isn't signed: the header and flags. */
+/** Bytes of a data packet beside topic and payload, where it is in clear: the header and flags. */
 export const DATA_OVERHEAD: number = HEADER_BYTES + 1;
 /** Bytes of a request beside topic and payload: those of data, id and milliseconds left. */
 export const REQUEST_OVERHEAD: number = DATA_OVERHEAD + 8 + 4;
@@ -51,6 +51,8 @@ export const MAX_HANDSHAKE_BYTES = 4096;
 export const MAX_COOKIE_BYTES = 255;
 /** The proof that a dialer has the auth token: an HMAC-SHA-256. */
 export const AUTH_BYTES = 32;
+/** By how much what is encrypted is longer: the tag of AES-GCM. */
+export const AEAD_TAG_BYTES = 16;
 /** The token of pings and pongs. */
 export const TOKEN_BYTES = 8;
 
