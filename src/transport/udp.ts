@@ -23,7 +23,7 @@ export function udpTransport(): Transport {
       reliable: false,
       ordered: false,
       multiplexed: false,
-      // With the keys of `signing`; without them packets are in clear.
+      // With the keys of `signing`: without them packets are in clear.
       encrypted: true,
       peerAuthenticated: false,
       maxMessageSize: MAX_MESSAGE_BYTES,

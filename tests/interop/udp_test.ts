@@ -1,6 +1,6 @@
 /**
- * Datagrams between every pair of runtimes, in processes of their own: plain, and signed in strict
- * mode. Needs `--allow-run`; `deno test --allow-net` leaves it out.
+ * Datagrams between every pair of runtimes, in processes of their own: plain, and encrypted and
+ * signed in strict mode. Needs `--allow-run`; `deno test --allow-net` leaves it out.
  */
 
 import assert from "node:assert/strict";
@@ -17,6 +17,13 @@ const skip = !mayRun();
 const COUNT = 50;
 const SIZE = 900;
 const LARGEST = 60_000;
+
+/** What a node tells of its peer. */
+interface PeerState {
+  readonly connections: number;
+  readonly capabilities: string[];
+  readonly encrypted: boolean;
+}
 
 /** What two nodes are started with. */
 type Options = (nodeId: "a" | "b") => Promise<Partial<EndpointOptions>>;
@@ -42,9 +49,9 @@ async function strict(): Promise<Options> {
 for (const dialer of RUNTIMES) {
   for (const listener of RUNTIMES) {
     describe(`datagrams from ${dialer} to ${listener}`, { skip }, () => {
-      it("carry messages and requests both ways", () => meet(dialer, listener, plain, []));
-      it("do so signed, in strict mode", async () =>
-        meet(dialer, listener, await strict(), ["signed"]));
+      it("carry messages and requests both ways", () => meet(dialer, listener, plain, [], false));
+      it("do so encrypted and signed, in strict mode", async () =>
+        meet(dialer, listener, await strict(), ["signed"], true));
     });
   }
 }
@@ -54,6 +61,7 @@ async function meet(
   listener: RuntimeName,
   options: Options,
   capabilities: string[],
+  encrypted: boolean,
 ): Promise<void> {
   const [a, b] = [new Actor(dialer), new Actor(listener)];
   try {
@@ -64,11 +72,11 @@ async function meet(
     await a.tell({ do: "connect", nodeId: "b", address });
     for (const actor of [a, b]) await actor.tell({ do: "serve" });
     for (const [actor, nodeId] of [[a, "b"], [b, "a"]] as const) {
-      const peer = await actor.until<{ connections: number; capabilities: string[] } | null>(
+      const peer = await actor.until<PeerState | null>(
         { do: "peer", nodeId },
         (peer) => peer?.connections === 1,
       );
-      assert.deepEqual(peer?.capabilities, capabilities);
+      assert.deepEqual([peer?.capabilities, peer?.encrypted], [capabilities, encrypted]);
       await actor.tell({ do: "send", nodeId, count: COUNT, size: SIZE });
       const [small, large, none]: Outcome[] = [
         ...await actor.tell({ do: "ask", nodeId, size: SIZE, topic: "echo" }),
