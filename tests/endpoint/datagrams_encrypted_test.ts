@@ -97,9 +97,9 @@ function signerOf(nodeId: Name): PacketSeal {
   });
 }
 
-/** The JSON in a hello, and what stands before it. */
+/** The JSON in a signed hello, without what stands before it. */
 function jsonIn(body: Uint8Array): Uint8Array {
-  return body.slice(body.indexOf(0x7b));
+  return body.slice(indexOf(body, bytes('{"type"')));
 }
 
 describe("somebody who reads datagrams between nodes with keys", () => {
@@ -251,37 +251,43 @@ describe("somebody who changes datagrams between nodes with keys", () => {
   }
 });
 
-describe("a node that signs and does not encrypt", () => {
-  it(
-    "is refused as a dialer, and told so",
-    onLine(async (line) => {
-      const a = await line.start("a", { reconnect: { enabled: false } });
-      const b = await line.start("b");
-      const signer = signerOf("a");
-      const errors: unknown[] = [];
-      b.addEventListener("warning", ({ detail }) => errors.push(detail.error));
-      line.network.filter = (seen) => {
-        const { packet, from, to } = seen;
-        if (kindOf(packet) !== PACKET.hello) return true;
-        const hello = readHello(packet);
-        if (hello.content.length === 0) return true;
-        const tag = packet.subarray(2, 18);
-        const around = concat(Uint8Array.of(PACKET.hello), tag, hello.cookie);
-        const json = jsonIn(hello.content.subarray(0, -64));
-        const wallClock = line.environment.wallClock();
-        const content = signer.seal("b", json, 0, wallClock, around);
-        line.network.inject(encodeHelloPacket(tag, { ...hello, content }), from, to);
-        return false;
-      };
-      const error = await line.dial(a).then(() => undefined, (error) => error);
-      assert.equal(error?.rejectCode, "IDENTITY_REQUIRED");
-      assert.match(error.message, /no key to encrypt with/);
-      const [told] = errors as [{ rejectCode: string; message: string }];
-      assert.deepEqual([told.rejectCode, b.stats().datagrams.refused], ["IDENTITY_REQUIRED", 1]);
-      assert.match(told.message, /no key to encrypt with/);
-      assert.equal(b.peers().length, 0);
-    }),
-  );
+describe("a node that signs and has no good key to encrypt with", () => {
+  const offers: [what: string, offer: Uint8Array, rejectCode: string, reason: RegExp][] = [
+    ["no key", new Uint8Array(0), "IDENTITY_REQUIRED", /no key to encrypt with/],
+    ["a key of small order", new Uint8Array(33).with(0, 1), "MALFORMED", /key .* is of no use/],
+  ];
+  for (const [what, offer, rejectCode, reason] of offers) {
+    it(
+      `is refused as a dialer with ${what}, and told so`,
+      onLine(async (line) => {
+        const a = await line.start("a", { reconnect: { enabled: false } });
+        const b = await line.start("b");
+        const signer = signerOf("a");
+        const errors: unknown[] = [];
+        b.addEventListener("warning", ({ detail }) => errors.push(detail.error));
+        line.network.filter = (seen) => {
+          const { packet, from, to } = seen;
+          if (kindOf(packet) !== PACKET.hello) return true;
+          const hello = readHello(packet);
+          if (hello.content.length === 0) return true;
+          const tag = packet.subarray(2, 18);
+          const around = concat(Uint8Array.of(PACKET.hello), tag, hello.cookie);
+          const body = concat(offer, jsonIn(hello.content.subarray(0, -64)));
+          const wallClock = line.environment.wallClock();
+          const content = signer.seal("b", body, 0, wallClock, around);
+          line.network.inject(encodeHelloPacket(tag, { ...hello, content }), from, to);
+          return false;
+        };
+        const error = await line.dial(a).then(() => undefined, (error) => error);
+        assert.equal(error?.rejectCode, rejectCode);
+        assert.match(error.message, reason);
+        const [told] = errors as [{ rejectCode: string; message: string }];
+        assert.deepEqual([told.rejectCode, b.stats().datagrams.refused], [rejectCode, 1]);
+        assert.match(told.message, reason);
+        assert.equal(b.peers().length, 0);
+      }),
+    );
+  }
 
   it(
     "is refused as a listener",
