@@ -104,8 +104,8 @@ interface World {
   readonly network: DatagramNetwork;
   readonly a: Node;
   readonly b: Node;
-  /** "a" dials "b". */
-  dial(): Promise<void>;
+  /** One dials the other; "a" unless said. */
+  dial(from?: Name): Promise<void>;
 }
 
 function inWorld(test: (world: World) => Promise<void>): () => Promise<void> {
@@ -114,8 +114,9 @@ function inWorld(test: (world: World) => Promise<void>): () => Promise<void> {
     const network = new DatagramNetwork(environment, {}, 1);
     const [a, b] = [new Node("a", environment, network), new Node("b", environment, network)];
     for (const node of [a, b]) await node.datagrams.listen(ADDRESSES[node.nodeId]);
-    const dial = async () => {
-      await environment.run(a.datagrams.connect("b", ADDRESSES.b, undefined));
+    const dial = async (from: Name = "a") => {
+      const [dialer, to] = from === "a" ? [a, "b" as const] : [b, "a" as const];
+      await environment.run(dialer.datagrams.connect(to, ADDRESSES[to], undefined));
       await environment.advance(10);
     };
     try {
@@ -174,11 +175,12 @@ describe("key agreements over datagrams", () => {
 });
 
 describe("a link over datagrams whose numbers go to their end", () => {
-  for (const from of ["a", "b"] as const) {
+  const cases: [dialer: Name, sender: Name][] = [["a", "a"], ["a", "b"], ["b", "a"], ["b", "b"]];
+  for (const [dialer, from] of cases) {
     it(
-      `gets a successor in time and loses nothing, where ${from} sends`,
+      `gets a successor in time and loses nothing, where ${dialer} dialed and ${from} sends`,
       inWorld(async ({ environment, network, a, b, dial }) => {
-        await dial();
+        await dial(dialer);
         const [sender, receiver] = from === "a" ? [a, b] : [b, a];
         const sent: string[] = [];
         for (let i = 0; i < 500; i++) {

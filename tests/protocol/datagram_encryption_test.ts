@@ -18,7 +18,7 @@ import {
   secondHello,
   welcome,
 } from "../../src/protocol/datagram/greeting.ts";
-import { DatagramLink } from "../../src/protocol/datagram/link.ts";
+import { DatagramLink, type DatagramLinkOptions } from "../../src/protocol/datagram/link.ts";
 import { readHello, readNumber } from "../../src/protocol/datagram/packet.ts";
 import { PacketSeal } from "../../src/protocol/datagram/seal.ts";
 import { PACKET } from "../../src/protocol/datagram/types.ts";
@@ -97,20 +97,31 @@ function keysOf(changes: Partial<Agreement> = {}): Uint8Array[] {
   return keys;
 }
 
+/** The side of the dialer, without keys. */
+const LINK = {
+  negotiated: { nodeId: "node2", version: 3 } as Negotiated,
+  ownTag: TAG1,
+  peerTag: TAG2,
+  dialed: true,
+  address: "here",
+  keepaliveMs: 1000,
+  randomBytes: () => TOKEN,
+  send: () => true,
+};
+
 /** A link of the known handshake, on one side. */
 function linkOf(dialed: boolean, maxPackets?: number, sent: Uint8Array[] = []): DatagramLink {
   const crypto = cryptoWith(fixedExchange(dialed ? SECRET1 : SECRET2), maxPackets);
   const exchange = crypto.newExchange();
+  const [ownTag, peerTag] = dialed ? [TAG1, TAG2] : [TAG2, TAG1];
   return new DatagramLink({
+    ...LINK,
     negotiated: { nodeId: dialed ? "node2" : "node1", version: 3 } as Negotiated,
-    ownTag: dialed ? TAG1 : TAG2,
-    peerTag: dialed ? TAG2 : TAG1,
+    ownTag,
+    peerTag,
     dialed,
-    address: "here",
     seal: sealOf(dialed ? "node1" : "node2", crypto),
     keys: agreeOnKeys(crypto, sha256, agreement({ exchange, dialed })),
-    keepaliveMs: 1000,
-    randomBytes: () => TOKEN,
     send: (packet) => sent.push(packet) > 0,
   }, 0);
 }
@@ -271,6 +282,18 @@ describe("encrypted packets", () => {
     assert.equal(link.open(SEALED_DATA, TIMESTAMP, 0), "replayed");
   });
 
+  it("are what a link has that signs, and no other", () => {
+    const crypto = cryptoWith(fixedExchange(SECRET1));
+    const seal = sealOf("node1", crypto);
+    const keys = agreeOnKeys(crypto, sha256, agreement());
+    const make = (given: Partial<DatagramLinkOptions>) => () =>
+      new DatagramLink({ ...LINK, seal: undefined, keys: undefined, ...given }, 0);
+    assert.equal(make({})().encrypted, false);
+    assert.equal(make({ seal, keys })().encrypted, true);
+    assert.throws(make({ seal }), TypeError);
+    assert.throws(make({ keys }), TypeError);
+  });
+
   it("are refused where they are our own, or those of another link", () => {
     assert.equal(linkOf(true).open(SEALED_DATA, TIMESTAMP, 0), "forged");
     const other = packetCrypto.newExchange();
@@ -308,15 +331,9 @@ describe("encrypted packets", () => {
     };
     const sent: Uint8Array[] = [];
     const link = new DatagramLink({
-      negotiated: { nodeId: "node2", version: 3 } as Negotiated,
-      ownTag: TAG1,
-      peerTag: TAG2,
-      dialed: true,
-      address: "here",
+      ...LINK,
       seal: sealOf("node1", crypto),
       keys: agreeOnKeys(crypto, sha256, agreement()),
-      keepaliveMs: 1000,
-      randomBytes: () => TOKEN,
       send: (packet) => sent.push(packet) > 0,
     }, 0);
     const states: [boolean, boolean][] = [];

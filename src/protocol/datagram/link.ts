@@ -93,8 +93,15 @@ export class DatagramLink {
     | { readonly address: string; readonly token: Uint8Array; readonly at: number }
     | undefined;
 
-  /** A link whose handshake is complete. */
+  /**
+   * A link whose handshake is complete.
+   *
+   * @throws {TypeError} Where there is only one of `seal` and `keys`.
+   */
   constructor(options: DatagramLinkOptions, now: number) {
+    if ((options.seal === undefined) !== (options.keys === undefined)) {
+      throw new TypeError("Cannot make a link: what is signed is encrypted, and nothing else");
+    }
     this.#options = options;
     this.negotiated = options.negotiated;
     this.ownTag = options.ownTag;
