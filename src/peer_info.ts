@@ -183,7 +183,7 @@ export function datagramPeerInfo(
     publicKey: undefined,
     version: negotiated?.version,
     capabilities: [...negotiated?.capabilities ?? []],
-    maxMessageSize: negotiated?.maxMessageSize,
+    maxMessageSize: peer.maxMessageSize,
     features: negotiated?.features ?? [],
     maxStreams: 0,
     openRequests: peer.openRequests,

@@ -189,6 +189,11 @@ export class DatagramPeer {
     return links.findLast((link) => link.dialed === low) ?? links.at(-1);
   }
 
+  /** The longest message without a topic that fits into a packet; undefined without a link. */
+  get maxMessageSize(): number | undefined {
+    return this.#links.length === 0 ? undefined : this.#limit(DATA_OVERHEAD, undefined);
+  }
+
   /** Its counters. */
   stats(): TrafficStats {
     const stats = { ...this.traffic };

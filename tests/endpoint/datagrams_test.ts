@@ -187,6 +187,7 @@ describe("messages over datagrams", () => {
     "are limited by what the other side takes",
     inDatagrams(async (cluster) => {
       const [a] = await cluster.pair({}, { maxMessageSize: 500 });
+      assert.equal(a.peer("b")!.maxMessageSize, 500);
       await a.send("b", new Uint8Array(500));
       await assert.rejects(a.send("b", new Uint8Array(501)), { code: "MessageTooLarge" });
     }),
@@ -1042,6 +1043,7 @@ describe("datagrams under signatures", () => {
         code: "MessageTooLarge",
         maxSize: 65_480 - 105,
       });
+      assert.equal(a.peer("b")!.maxMessageSize, 65_480 - 105);
       await cluster.environment.advance(10);
       assert.equal(inbox(b).length, 1);
       assert.equal(Math.max(...cluster.network.seen.map(({ packet }) => packet.length)), 65_507);
