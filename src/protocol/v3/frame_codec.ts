@@ -173,7 +173,13 @@ export class FrameCodec {
     if (end < payloadAt) throw tooShort(stop - start, HEAD_BYTES + this.#tailBytes);
     const flags = bytes[start]! << 8 | bytes[start + 1]!;
     if ((flags & (VERSION_MASK | CHECKSUM)) !== this.#flags) throw this.#wrongFlags(flags);
-    if (this.#tailBytes > 0) this.#checkSum(bytes, start, end);
+    // Not subarray(): on a Buffer it makes another Buffer, whose slice() does not copy.
+    const payload = new Uint8Array(bytes.buffer, bytes.byteOffset + payloadAt, end - payloadAt);
+    if (this.#tailBytes > 0) {
+      // There is a view of the payload, which is all that the runtime needs of the bytes.
+      const sum = this.#config.crc32(payload, crc32ByTable(bytes, start, payloadAt));
+      if (sum !== word(bytes, end)) throw invalid("its checksum is wrong");
+    }
     const kind = flags >>> KIND_SHIFT & KIND_MASK;
     const idHigh = word(bytes, start + 2);
     const idLow = word(bytes, start + 6);
@@ -187,8 +193,6 @@ export class FrameCodec {
     into.idLow = idLow;
     into.id = toId(idHigh, idLow);
     into.wireBytes = end - payloadAt;
-    // Not subarray(): on a Buffer it makes another Buffer, whose slice() does not copy.
-    const payload = new Uint8Array(bytes.buffer, bytes.byteOffset + payloadAt, end - payloadAt);
     const method = flags >>> COMPRESSION_SHIFT & COMPRESSION_MASK;
     into.payload = method === 0 ? payload : this.#decompress(payload, method);
     if ((UNSEQUENCED_KINDS >>> kind & 1) !== 0) checkUnsequencedPayload(kind, into.payload);
@@ -362,20 +366,16 @@ export class FrameCodec {
     return start + packed.length;
   }
 
-  /** Writes the checksum behind a payload. */
+  /**
+   * Writes the checksum behind a payload: that of the copy, for what was given may be changed by
+   * another thread meanwhile.
+   */
   #sign(buffer: Uint8Array, start: number, end: number): void {
-    writeWord(buffer, end, this.#sum(buffer, start - HEAD_BYTES, end));
-  }
-
-  #checkSum(bytes: Uint8Array, start: number, end: number): void {
-    if (this.#sum(bytes, start, end) === word(bytes, end)) return;
-    throw invalid("its checksum is wrong");
-  }
-
-  #sum(bytes: Uint8Array, start: number, end: number): number {
-    return end - start <= SHORT_SUM_BYTES
-      ? crc32ByTable(bytes, start, end)
-      : this.#config.crc32(bytes.subarray(start, end));
+    const headAt = start - HEAD_BYTES;
+    const sum = end - headAt <= SHORT_SUM_BYTES
+      ? crc32ByTable(buffer, headAt, end)
+      : this.#config.crc32(buffer.subarray(headAt, end));
+    writeWord(buffer, end, sum);
   }
 
   #decompress(packed: Uint8Array, method: number): Uint8Array {
