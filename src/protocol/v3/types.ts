@@ -47,8 +47,11 @@ export type Kind = (typeof KIND)[keyof typeof KIND];
 export const FRAGMENT_BYTES = 65_536;
 /** Bytes of a fragment of a message that begins while the control lane is in use. */
 export const URGENT_FRAGMENT_BYTES = 16_384;
-/** What a receiver leaves unacknowledged while the control lane is in use, for 25 ms at most. */
-export const URGENT_ACK_BYTES = 16_384;
+/**
+ * What a receiver leaves unacknowledged while the control lane is in use, for 25 ms at most. Less
+ * than a fragment has then: each is acknowledged at once, and the sender has one under way.
+ */
+export const URGENT_ACK_BYTES = 8_192;
 
 /** The first window of a stream, in each direction, in bytes. */
 export const STREAM_WINDOW_BYTES = 262_144;
