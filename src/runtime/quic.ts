@@ -34,6 +34,8 @@ export interface QuicStream {
 export interface QuicEvents {
   /** The other side has opened a stream. */
   onStream(stream: QuicStream): void;
+  /** The other side has opened a stream that it alone writes to, where the protocol has such. */
+  onUniStream?(stream: QuicStream): void;
   /** A datagram arrived. */
   onDatagram(bytes: Uint8Array): void;
   /** The connection is gone, exactly once, with the reason where it is not our own `close`. */
@@ -52,6 +54,8 @@ export interface QuicConnection {
   open(events: QuicEvents): void;
   /** Opens a stream. Nothing of it is seen at the other side before something is written. */
   openStream(): Promise<QuicStream>;
+  /** Opens a stream that we alone write to, where the protocol has such. */
+  openUniStream?(): Promise<QuicStream>;
   /** The longest datagram that fits at the moment; 0 where there are none. */
   readonly maxDatagramBytes: number;
   /** Sends a datagram; false: it was not taken. */
@@ -110,8 +114,20 @@ export interface QuicSockets {
   ): Promise<QuicServer>;
 }
 
+/** What is spoken on connections. */
+export interface QuicProtocol {
+  /** Its name in TLS. */
+  readonly alpn: string;
+  /** Unidirectional streams that the other side may have open at a time. */
+  readonly maxUniStreams: number;
+  /** The code with which a connection is closed where nothing is wrong. */
+  readonly closeCode: number;
+}
+
 /** The application protocol of docs/protocol.md, section 6. */
 export const QUIC_ALPN = "hawser/1";
+/** Links on the streams of connections, and nothing beside them. */
+export const HAWSER_PROTOCOL: QuicProtocol = { alpn: QUIC_ALPN, maxUniStreams: 0, closeCode: 0 };
 /** Streams that the other side may have open at one time in one connection: links and sub-streams. */
 export const MAX_STREAMS = 256;
 /** The code in RESET_STREAM and STOP_SENDING of a link that was closed. */

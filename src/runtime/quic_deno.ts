@@ -8,11 +8,12 @@ import type { LinkTls } from "../transport/transport.ts";
 import { normalizeHost, type SocketEnd } from "./link_info.ts";
 import {
   abortable,
+  HAWSER_PROTOCOL,
   localEnd,
   MAX_STREAMS,
-  QUIC_ALPN,
   type QuicConnection,
   type QuicEvents,
+  type QuicProtocol,
   type QuicServer,
   type QuicServerEvents,
   type QuicSockets,
@@ -41,10 +42,15 @@ export function denoQuicUnavailable(): string | undefined {
 }
 
 /** QUIC of this process. */
-export const denoQuic: QuicSockets = {
-  connect: connectDeno,
-  listen: listenDeno,
-};
+export const denoQuic: QuicSockets = denoQuicFor(HAWSER_PROTOCOL);
+
+/** The same for what else may be spoken. */
+export function denoQuicFor(protocol: QuicProtocol): QuicSockets {
+  return {
+    connect: (...args) => connectDeno(protocol, ...args),
+    listen: (...args) => listenDeno(protocol, ...args),
+  };
+}
 
 /** `Deno.connectQuic` shows a certificate like `Deno.connectTls`, which its types don't say. */
 type ConnectOptions = Deno.ConnectQuicOptions<false> & {
@@ -53,6 +59,7 @@ type ConnectOptions = Deno.ConnectQuicOptions<false> & {
 };
 
 async function connectDeno(
+  protocol: QuicProtocol,
   remote: SocketEnd,
   name: string,
   tls: LinkTls,
@@ -60,14 +67,14 @@ async function connectDeno(
   signal: AbortSignal,
 ): Promise<QuicConnection> {
   checkTls(tls);
-  const sockets = dialingSockets(tls, remote);
+  const sockets = dialingSockets(protocol, tls, remote);
   const endpoint = sockets.take();
   const options: ConnectOptions = {
     hostname: remote.host,
     port: remote.port,
     serverName: name.replace(/\.$/, "").replace(/%.*$/, ""),
-    alpnProtocols: [QUIC_ALPN],
-    ...transportOptions(times),
+    alpnProtocols: [protocol.alpn],
+    ...transportOptions(protocol, times),
     ...(endpoint === undefined ? {} : { endpoint }),
     ...(tls.ca === undefined ? {} : { caCerts: [tls.ca] }),
     ...(tls.cert === undefined || tls.key === undefined ? {} : { cert: tls.cert, key: tls.key }),
@@ -76,7 +83,8 @@ async function connectDeno(
   try {
     const connecting = Deno.connectQuic(options);
     const conn = await abortable(connecting, signal, (late) => quietly(() => late.close()));
-    return new DenoConnection(conn, localEnd(endOf(conn.endpoint.addr), remote), giveBack);
+    const local = localEnd(endOf(conn.endpoint.addr), remote);
+    return new DenoConnection(protocol, conn, local, giveBack);
   } catch (error) {
     giveBack();
     throw error;
@@ -110,15 +118,20 @@ class DialingSockets {
   }
 }
 
-/** By TLS setting, since an endpoint remembers whom it has verified; and by family. */
+/** By TLS setting, since an endpoint remembers whom it has verified; by protocol, and by family. */
 const sockets = new WeakMap<LinkTls, Map<string, DialingSockets>>();
 
-function dialingSockets(tls: LinkTls, { host }: SocketEnd): DialingSockets {
+function dialingSockets(
+  { alpn }: QuicProtocol,
+  tls: LinkTls,
+  { host }: SocketEnd,
+): DialingSockets {
   const unbound = host.includes(":") ? "::" : "0.0.0.0";
+  const key = `${alpn} ${unbound}`;
   const ofTls = sockets.get(tls) ?? new Map<string, DialingSockets>();
   sockets.set(tls, ofTls);
-  const found = ofTls.get(unbound) ?? new DialingSockets(unbound);
-  ofTls.set(unbound, found);
+  const found = ofTls.get(key) ?? new DialingSockets(unbound);
+  ofTls.set(key, found);
   return found;
 }
 
@@ -126,12 +139,15 @@ function endOf({ hostname, port }: Deno.NetAddr): SocketEnd {
   return { host: normalizeHost(hostname), port };
 }
 
-function transportOptions({ keepAliveMs, idleMs }: QuicTimes): Deno.QuicTransportOptions {
+function transportOptions(
+  { maxUniStreams }: QuicProtocol,
+  { keepAliveMs, idleMs }: QuicTimes,
+): Deno.QuicTransportOptions {
   return {
     keepAliveInterval: keepAliveMs,
     maxIdleTimeout: idleMs,
     maxConcurrentBidirectionalStreams: MAX_STREAMS,
-    maxConcurrentUnidirectionalStreams: 0,
+    maxConcurrentUnidirectionalStreams: maxUniStreams,
   };
 }
 
@@ -139,13 +155,20 @@ class DenoConnection implements QuicConnection {
   readonly local: SocketEnd;
   readonly remote: SocketEnd;
   readonly peerCertificate: undefined;
+  readonly #protocol: QuicProtocol;
   /** Undefined when it is gone: it would keep its socket. */
   #conn: Deno.QuicConn | undefined;
   readonly #gone: Promise<unknown>;
   #closing = false;
   #waitingDatagrams = 0;
 
-  constructor(conn: Deno.QuicConn, local: SocketEnd, onGone: () => void) {
+  constructor(
+    protocol: QuicProtocol,
+    conn: Deno.QuicConn,
+    local: SocketEnd,
+    onGone: () => void,
+  ) {
+    this.#protocol = protocol;
     this.#conn = conn;
     this.local = local;
     this.remote = endOf(conn.remoteAddr);
@@ -169,6 +192,7 @@ class DenoConnection implements QuicConnection {
     const conn = this.#conn;
     if (conn !== undefined) {
       this.#accept(conn, events);
+      if (this.#protocol.maxUniStreams > 0) this.#acceptUni(conn, events);
       readDatagrams(conn, events);
     }
     this.#gone.then((reason) => events.onClose(this.#closing ? undefined : reason));
@@ -178,6 +202,12 @@ class DenoConnection implements QuicConnection {
     const stream = await this.#conn?.createBidirectionalStream();
     if (stream === undefined) throw new Error("the connection is closed");
     return this.#wrap(stream);
+  }
+
+  async openUniStream(): Promise<QuicStream> {
+    const writable = await this.#conn?.createUnidirectionalStream();
+    if (writable === undefined) throw new Error("the connection is closed");
+    return this.#wrap({ writable });
   }
 
   get maxDatagramBytes(): number {
@@ -196,7 +226,7 @@ class DenoConnection implements QuicConnection {
 
   close(): void {
     this.#closing = true;
-    quietly(() => this.#conn?.close({ closeCode: 0, reason: "" }));
+    quietly(() => this.#conn?.close({ closeCode: this.#protocol.closeCode, reason: "" }));
   }
 
   async #accept(conn: Deno.QuicConn, events: QuicEvents): Promise<void> {
@@ -209,7 +239,17 @@ class DenoConnection implements QuicConnection {
     }
   }
 
-  #wrap(stream: Deno.QuicBidirectionalStream): QuicStream {
+  async #acceptUni(conn: Deno.QuicConn, events: QuicEvents): Promise<void> {
+    try {
+      for await (const readable of conn.incomingUnidirectionalStreams) {
+        events.onUniStream?.(this.#wrap({ readable }));
+      }
+    } catch {
+      // The connection is gone, which `closed` tells.
+    }
+  }
+
+  #wrap(stream: Partial<Deno.QuicBidirectionalStream>): QuicStream {
     return new DenoStream(stream, (error) => this.#explain(error));
   }
 
@@ -240,31 +280,33 @@ function closeReason(code: number, reason: string): string {
 class DenoStream implements QuicStream {
   readonly id: number;
   onBroken: ((cause: unknown) => void) | undefined;
-  readonly #reader: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>;
-  readonly #writer: WritableStreamDefaultWriter<Uint8Array<ArrayBufferLike>>;
+  /** Undefined where only the other side reads. */
+  readonly #reader: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>> | undefined;
+  /** Undefined where only the other side writes. */
+  readonly #writer: WritableStreamDefaultWriter<Uint8Array<ArrayBufferLike>> | undefined;
   readonly #explain: (error: unknown) => Promise<unknown>;
 
   constructor(
-    stream: Deno.QuicBidirectionalStream,
+    { readable, writable }: Partial<Deno.QuicBidirectionalStream>,
     explain: (error: unknown) => Promise<unknown>,
   ) {
-    this.id = Number(stream.readable.id);
-    this.#reader = stream.readable.getReader();
-    this.#writer = stream.writable.getWriter();
+    this.id = Number(readable?.id ?? writable?.id);
+    this.#reader = readable?.getReader();
+    this.#writer = writable?.getWriter();
     this.#explain = explain;
-    this.#reader.closed.catch(() => {});
-    this.#writer.closed.catch(() => {});
-    this.#writer.ready.catch(() => {});
+    this.#reader?.closed.catch(() => {});
+    this.#writer?.closed.catch(() => {});
+    this.#writer?.ready.catch(() => {});
   }
 
   async read(): Promise<readonly Uint8Array[] | undefined> {
-    let result: ReadableStreamReadResult<Uint8Array<ArrayBuffer>>;
+    let result: ReadableStreamReadResult<Uint8Array<ArrayBuffer>> | undefined;
     try {
-      result = await this.#reader.read();
+      result = await this.#reader?.read();
     } catch (error) {
       throw await this.#explain(error);
     }
-    if (result.done) return undefined;
+    if (result === undefined || result.done) return undefined;
     const chunk = result.value;
     // A small chunk must not hold the large buffer alive.
     return [chunk.length < chunk.buffer.byteLength * MIN_FILL ? chunk.slice() : chunk];
@@ -272,25 +314,26 @@ class DenoStream implements QuicStream {
 
   async write(chunk: Uint8Array): Promise<void> {
     try {
-      await this.#writer.write(chunk);
+      await this.#writer?.write(chunk);
     } catch (error) {
       throw await this.#explain(error);
     }
   }
 
   end(): void {
-    this.#writer.close().catch(() => {});
+    this.#writer?.close().catch(() => {});
   }
 
   /** Deno has no RESET_STREAM: the other side sees an end, and its writes fail. */
   reset(): void {
-    this.#writer.abort().catch(() => {});
-    this.#reader.cancel().catch(() => {});
+    this.#writer?.abort().catch(() => {});
+    this.#reader?.cancel().catch(() => {});
   }
 }
 
 // deno-lint-ignore require-await -- what it throws must reach the caller as a rejection
 async function listenDeno(
+  protocol: QuicProtocol,
   { host, port }: SocketEnd,
   tls: LinkTls,
   times: QuicTimes,
@@ -299,7 +342,7 @@ async function listenDeno(
 ): Promise<QuicServer> {
   checkTls(tls);
   const endpoint = new Deno.QuicEndpoint({ hostname: host, port });
-  const server = new DenoServer(endpoint, times, handshakeTimeoutMs);
+  const server = new DenoServer(protocol, endpoint, times, handshakeTimeoutMs);
   try {
     server.restart(tls, events);
   } catch (error) {
@@ -311,6 +354,7 @@ async function listenDeno(
 
 class DenoServer implements QuicServer {
   readonly bound: SocketEnd;
+  readonly #protocol: QuicProtocol;
   #endpoint: Deno.QuicEndpoint | undefined;
   readonly #times: QuicTimes;
   readonly #handshakeTimeoutMs: number;
@@ -319,7 +363,13 @@ class DenoServer implements QuicServer {
   #identity: Pick<LinkTls, "cert" | "key"> | undefined;
   #events: QuicServerEvents | undefined;
 
-  constructor(endpoint: Deno.QuicEndpoint, times: QuicTimes, handshakeTimeoutMs: number) {
+  constructor(
+    protocol: QuicProtocol,
+    endpoint: Deno.QuicEndpoint,
+    times: QuicTimes,
+    handshakeTimeoutMs: number,
+  ) {
+    this.#protocol = protocol;
     this.#endpoint = endpoint;
     this.#times = times;
     this.#handshakeTimeoutMs = handshakeTimeoutMs;
@@ -339,8 +389,8 @@ class DenoServer implements QuicServer {
       const listener = this.#endpoint.listen({
         cert,
         key,
-        alpnProtocols: [QUIC_ALPN],
-        ...transportOptions(this.#times),
+        alpnProtocols: [this.#protocol.alpn],
+        ...transportOptions(this.#protocol, this.#times),
       });
       this.#listeners.push(listener);
       this.#identity = { cert, key };
@@ -389,7 +439,7 @@ class DenoServer implements QuicServer {
       const accepting = Promise.resolve(incoming.accept());
       const onLate = (conn: Deno.QuicConn) => quietly(() => conn.close());
       const conn = await abortable(accepting, late.signal, onLate);
-      events.onConnection(new DenoConnection(conn, this.bound, () => {}));
+      events.onConnection(new DenoConnection(this.#protocol, conn, this.bound, () => {}));
     } catch (error) {
       events.onError(error, "");
     } finally {

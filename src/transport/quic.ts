@@ -21,7 +21,13 @@ import { quicOf } from "../runtime/quic_sockets.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { unusableTls } from "../runtime/socket_errors.ts";
 import { checkTls } from "../runtime/tls_check.ts";
-import { type Address, formatAddress, parseAddress, parseDialAddress } from "./address.ts";
+import {
+  type Address,
+  canonicalAddress,
+  formatAddress,
+  parseAddress,
+  parseDialAddress,
+} from "./address.ts";
 import { Carrier, type CarrierHost, QUIC_SCHEME } from "./quic_carrier.ts";
 import type {
   DialOptions,
@@ -47,17 +53,47 @@ const LISTENER_SUBSTREAMS = 64;
 /** Accepted connections that have no link, handshakes included. */
 const MAX_BARE_CONNECTIONS = 256;
 
+/** What the connections of a transport carry: links as they are, or within something else. */
+export interface OverQuic {
+  /** The scheme of its addresses. */
+  readonly scheme: string;
+  /** Its name in errors. */
+  readonly name: string;
+  /** That of the transport. */
+  readonly priority: number;
+  /** Why it can't be used; undefined where it can. */
+  readonly unavailable: string | undefined;
+  /** Whether each side can see a verified certificate of the other. */
+  readonly peerAuthenticated: boolean;
+  /** What dials and accepts for an address. */
+  sockets(address: Address): QuicSockets;
+}
+
 /** Makes the QUIC transport of a runtime. Its methods also throw `ConfigError` for an address that is none. */
 export function quicTransport(
   runtime: Pick<Runtime, "name">,
   sockets: QuicSockets = quicOf(runtime).sockets,
 ): Transport {
   const { unavailable, peerAuthenticated } = quicOf(runtime);
+  return overQuic({
+    scheme: QUIC_SCHEME,
+    name: "QUIC",
+    priority: 70,
+    unavailable,
+    peerAuthenticated,
+    sockets: () => sockets,
+  });
+}
+
+/** Makes a transport over connections of QUIC. */
+export function overQuic(
+  { scheme, name, priority, unavailable, peerAuthenticated, sockets }: OverQuic,
+): Transport {
   const dialed = new DialedConnections(sockets);
   const bound = new Map<string, BoundAddress>();
   return {
-    scheme: QUIC_SCHEME,
-    priority: 70,
+    scheme,
+    priority,
     unavailable,
     capabilities: {
       reliable: true,
@@ -69,26 +105,22 @@ export function quicTransport(
     },
     dial: async (address, options) => {
       const parsed = parseDialAddress(address);
-      const action = `connect to ${urlOf(parsed)}`;
+      const action = `connect to ${canonicalAddress(parsed)}`;
       checkAvailable(action, unavailable);
       options.signal.throwIfAborted();
-      return await dialed.dial(parsed, checkedTls(action, options.tls), options);
+      return await dialed.dial(parsed, checkedTls(action, name, options.tls), options);
     },
     listen: async (address, options) => {
       const parsed = parseAddress(address);
-      const action = `listen on ${urlOf(parsed)}`;
+      const action = `listen on ${canonicalAddress(parsed)}`;
       checkAvailable(action, unavailable);
-      const tls = checkedTls(action, options.tls);
+      const tls = checkedTls(action, name, options.tls);
       if (tls.cert === undefined) {
         throw unusableTls(action, new Error("a listener needs a certificate"));
       }
-      return await listen(sockets, bound, parsed, tls, options);
+      return await listen(sockets(parsed), bound, parsed, tls, options);
     },
   };
-}
-
-function urlOf({ host, port }: Address): string {
-  return formatAddress(QUIC_SCHEME, host, port);
 }
 
 function checkAvailable(action: string, unavailable: string | undefined): void {
@@ -97,9 +129,9 @@ function checkAvailable(action: string, unavailable: string | undefined): void {
 }
 
 /** QUIC has no plain text. A certificate made up on the way would only look like security. */
-function checkedTls(action: string, tls: LinkTls | undefined): LinkTls {
+function checkedTls(action: string, name: string, tls: LinkTls | undefined): LinkTls {
   if (tls === undefined) {
-    throw new TransportError("TlsRequired", `Cannot ${action}: QUIC needs certificates`, {
+    throw new TransportError("TlsRequired", `Cannot ${action}: ${name} needs certificates`, {
       recovery: "give tls.cert, tls.key and tls.ca, or use another transport",
     });
   }
@@ -120,19 +152,19 @@ interface Attempt {
 
 /** Connections that we dialed, by address and TLS settings. */
 class DialedConnections {
-  readonly #sockets: QuicSockets;
+  readonly #sockets: OverQuic["sockets"];
   readonly #carriers = new Map<string, Set<Carrier>>();
   readonly #attempts = new Map<string, Attempt>();
   /** Settings are told apart as objects: an endpoint dials with the same ones again. */
   readonly #tlsIds = new WeakMap<LinkTls, number>();
   #lastTlsId = 0;
 
-  constructor(sockets: QuicSockets) {
+  constructor(sockets: OverQuic["sockets"]) {
     this.#sockets = sockets;
   }
 
   async dial(address: Address, tls: LinkTls, options: DialOptions): Promise<Link> {
-    const key = `${this.#tlsId(tls)} ${options.keepaliveSecs ?? "-"} ${urlOf(address)}`;
+    const key = `${this.#tlsId(tls)} ${options.keepaliveSecs ?? "-"} ${canonicalAddress(address)}`;
     const { signal } = options;
     for (const carrier of this.#carriers.get(key) ?? []) {
       if (!carrier.usable) continue;
@@ -148,7 +180,7 @@ class DialedConnections {
       return await abortable(carrier.openLink(), signal, discardLate);
     } catch (cause) {
       signal.throwIfAborted();
-      throw quicFailed(`connect to ${urlOf(address)}`, cause);
+      throw quicFailed(`connect to ${canonicalAddress(address)}`, cause);
     }
   }
 
@@ -190,12 +222,13 @@ class DialedConnections {
   ): Promise<Carrier> {
     const times = quicTimes(keepaliveSecs);
     const { host, port } = address;
+    const sockets = this.#sockets(address);
     const hosts = await resolveHost(host);
     const again: Redial = (abort) =>
       this.#share(key, address, tls, { keepaliveSecs, signal: abort });
     const connection = await first(
       hosts.map((ip) => (signal: AbortSignal) =>
-        this.#sockets.connect({ host: ip, port }, host, tls, times, signal)
+        sockets.connect({ host: ip, port }, host, tls, times, signal)
       ),
       signal,
     );
@@ -204,6 +237,7 @@ class DialedConnections {
     const carrier = new Carrier(connection, {
       lingerMs: DIALER_LINGER_MS,
       maxSubstreams: DIALER_SUBSTREAMS,
+      served: address,
       showCertificate: tls.needPeerCertificate,
       // A listener has no reason to open one.
       onStream: (_, stream) => stream.reset(),
@@ -303,11 +337,11 @@ async function listen(
   tls: LinkTls,
   options: ListenOptions,
 ): Promise<Listener> {
-  const action = `listen on ${urlOf(address)}`;
-  const acceptor = new QuicAcceptor(tls, options);
+  const action = `listen on ${canonicalAddress(address)}`;
+  const acceptor = new QuicAcceptor(address, tls, options);
   try {
     const local = { host: (await resolveHost(address.host))[0]!, port: address.port };
-    const before = local.port === 0 ? undefined : bound.get(`${local.host}:${local.port}`);
+    const before = local.port === 0 ? undefined : bound.get(keyOf(local, address));
     let here: BoundAddress;
     if (before !== undefined && before.acceptor === undefined) {
       // Links of a listener that was closed are still alive on this socket.
@@ -319,31 +353,36 @@ async function listen(
       const times = quicTimes(options.keepaliveSecs);
       const { handshakeTimeoutMs } = options;
       const server = await sockets.listen(local, tls, times, handshakeTimeoutMs, acceptor);
-      const { host, port } = server.bound;
       here = {
         server,
-        key: `${host}:${port}`,
+        key: keyOf(server.bound, address),
         carriers: new Set(),
         acceptor: undefined,
       };
       bound.set(here.key, here);
     }
     acceptor.start(here, () => release(bound, here));
-    return listenerOf(bound, here, acceptor);
+    return listenerOf(bound, here, acceptor, address);
   } catch (cause) {
     throw quicFailed(action, cause);
   }
+}
+
+/** Where one listener at a time may be. */
+function keyOf({ host, port }: QuicServer["bound"], { path }: Address): string {
+  return `${host}:${port}${path}`;
 }
 
 function listenerOf(
   bound: Map<string, BoundAddress>,
   here: BoundAddress,
   acceptor: QuicAcceptor,
+  { scheme, path }: Address,
 ): Listener {
   const { host, port } = here.server.bound;
   let closed: Promise<void> | undefined;
   return {
-    address: formatAddress(QUIC_SCHEME, host, port),
+    address: formatAddress(scheme, host, port, path),
     close: () => {
       return closed ??= (() => {
         here.acceptor = undefined;
@@ -365,6 +404,7 @@ async function release(bound: Map<string, BoundAddress>, here: BoundAddress): Pr
 /** Accepts connections and their streams for one listener. */
 class QuicAcceptor implements QuicServerEvents, CarrierHost {
   readonly showCertificate: boolean;
+  readonly served: Address;
   readonly maxSubstreams: number = LISTENER_SUBSTREAMS;
   readonly #options: ListenOptions;
   #here: BoundAddress | undefined;
@@ -372,7 +412,8 @@ class QuicAcceptor implements QuicServerEvents, CarrierHost {
   #handshakes = 0;
   #stopped = false;
 
-  constructor(tls: LinkTls, options: ListenOptions) {
+  constructor(served: Address, tls: LinkTls, options: ListenOptions) {
+    this.served = served;
     this.#options = options;
     this.showCertificate = tls.requireClientAuth;
   }

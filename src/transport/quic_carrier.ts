@@ -10,7 +10,7 @@ import type { QuicConnection, QuicEvents, QuicStream } from "../runtime/quic.ts"
 import { quicLinkFailed } from "../runtime/quic_errors.ts";
 import { QuicLink, type QuicLinkHost } from "../runtime/quic_link.ts";
 import { readVarint } from "../runtime/quic_varint.ts";
-import { formatAddress } from "./address.ts";
+import { type Address, formatAddress } from "./address.ts";
 import {
   encodePath,
   PATH_NUMBER,
@@ -34,6 +34,8 @@ export interface CarrierHost {
   readonly lingerMs: number;
   /** Sub-streams that may be open at a time of those that we open. */
   readonly maxSubstreams: number;
+  /** What its addresses look like; undefined: those of QUIC. */
+  readonly served?: Pick<Address, "scheme" | "path">;
   /** Whether links say whose certificate the other side showed. */
   readonly showCertificate: boolean;
   /** The other side opened a stream. */
@@ -273,8 +275,7 @@ export class Carrier implements QuicEvents, QuicLinkHost {
 
   /** @ignore */
   failure(cause: unknown): TransportError {
-    const { host, port } = this.#connection.remote;
-    return quicLinkFailed(formatAddress(QUIC_SCHEME, host, port), cause);
+    return quicLinkFailed(this.#url(this.#connection.remote), cause);
   }
 
   #endSilence(): void {
@@ -307,12 +308,17 @@ export class Carrier implements QuicEvents, QuicLinkHost {
     this.#lingering = undefined;
   }
 
+  #url({ host, port }: QuicConnection["local"]): string {
+    const { scheme, path } = this.#host.served ?? { scheme: QUIC_SCHEME, path: "" };
+    return formatAddress(scheme, host, port, path);
+  }
+
   #info(): LinkInfo {
     const { local, remote, peerCertificate } = this.#connection;
     return {
-      protocol: QUIC_SCHEME,
-      localAddress: formatAddress(QUIC_SCHEME, local.host, local.port),
-      remoteAddress: formatAddress(QUIC_SCHEME, remote.host, remote.port),
+      protocol: this.#host.served?.scheme ?? QUIC_SCHEME,
+      localAddress: this.#url(local),
+      remoteAddress: this.#url(remote),
       remoteHost: remote.host,
       encrypted: true,
       peerCertificate: this.#host.showCertificate ? peerCertificate : undefined,

@@ -65,10 +65,11 @@ export async function readHead(stream: QuicStream): Promise<Begun | undefined> {
 }
 
 /** A stream whose first bytes were read. */
-class BegunStream implements QuicStream {
+export class BegunStream implements QuicStream {
   readonly #stream: QuicStream;
   #rest: Uint8Array | undefined;
 
+  /** `rest` is what was read beyond them. */
   constructor(stream: QuicStream, rest: Uint8Array) {
     this.#stream = stream;
     this.#rest = rest.length > 0 ? rest : undefined;
