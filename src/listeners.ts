@@ -23,7 +23,7 @@ const RESERVED_DESCRIPTORS = 192;
 const USUAL_DESCRIPTOR_LIMIT = 1024;
 
 /** Transports of ours that have no `reusePort`; others say so themselves. */
-const UNSHARED: ReadonlySet<string> = new Set(["quic", "udp", "memory"]);
+const UNSHARED: ReadonlySet<string> = new Set(["quic", "wt", "udp", "memory"]);
 
 /** What listeners tell. */
 export interface ListenersHost {

@@ -16,7 +16,7 @@ export interface Address {
   readonly host: string;
   /** 0 to 65535; 0 for `unix:`. */
   readonly port: number;
-  /** The path of `ws:` and `wss:`, from its slash on, or that of a Unix socket; "" elsewhere. */
+  /** The path of `ws:`, `wss:` and `wt:`, from its slash on, or that of a Unix socket; "" elsewhere. */
   readonly path: string;
 }
 
@@ -24,9 +24,18 @@ export interface Address {
 const DEFAULT_SCHEME = "tcp";
 const MAX_PORT = 65535;
 /** The ports of schemes that may leave it out. */
-const DEFAULT_PORTS: Readonly<Record<string, number>> = { ws: 80, wss: 443, memory: 0 };
-/** Schemes whose addresses may have a path behind the port. */
-const WITH_PATH: ReadonlySet<string> = new Set(["ws", "wss"]);
+const DEFAULT_PORTS: Readonly<Record<string, number>> = {
+  ws: 80,
+  wss: 443,
+  wt: 443,
+  memory: 0,
+};
+/** Schemes whose addresses may have a path behind the port, and the one that they have without. */
+const DEFAULT_PATHS: ReadonlyMap<string, string> = new Map([
+  ["ws", "/"],
+  ["wss", "/"],
+  ["wt", "/hawser"],
+]);
 /** Schemes that have no port to dial. */
 const PORTLESS: ReadonlySet<string> = new Set(["unix", "memory"]);
 /** What `sockaddr_un` takes on every system (104 bytes on some), its final zero aside. */
@@ -112,9 +121,10 @@ function splitAddress(text: string): Address | string {
   if (!/^[a-z][a-z0-9+.-]*$/.test(scheme)) return "must start with a scheme or a host";
   let authority = schemeEnd < 0 ? text : text.slice(schemeEnd + 3);
   let path = "";
-  if (WITH_PATH.has(scheme)) {
+  const defaultPath = DEFAULT_PATHS.get(scheme);
+  if (defaultPath !== undefined) {
     const pathStart = authority.indexOf("/");
-    path = pathStart < 0 ? "/" : authority.slice(pathStart);
+    path = pathStart < 0 ? defaultPath : authority.slice(pathStart);
     if (pathStart >= 0) authority = authority.slice(0, pathStart);
     if (/[^!-~]|[?#\\]/.test(path)) return "must have a plain path, without a query";
   }

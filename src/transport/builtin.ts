@@ -12,6 +12,7 @@ import type { Transport } from "./transport.ts";
 import { udpTransport } from "./udp.ts";
 import { unixTransport } from "./unix.ts";
 import { webSocketTransports } from "./websocket.ts";
+import { webTransportOn } from "./webtransport.ts";
 
 /** Makes them for a runtime, those included that it can't run: they say why. */
 export function builtinTransports(runtime: Runtime): Transport[] {
@@ -20,6 +21,7 @@ export function builtinTransports(runtime: Runtime): Transport[] {
     quicTransport(runtime),
     unixTransport(),
     ...webSocketTransports(runtime),
+    webTransportOn(runtime),
     memoryTransport(),
     udpTransport(),
   ];

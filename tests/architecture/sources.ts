@@ -21,11 +21,12 @@ export const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     "protocol/message.ts",
     "protocol/datagram/encryption.ts",
     "protocol/v3/crc32_table.ts",
+    "protocol/http3.ts",
   ],
   "transport/": [
     ...["transport/", "runtime/", "errors.ts", "show_value.ts"],
-    // The bytes of WebSocket are pure, as those of Hawser are.
-    "protocol/websocket",
+    // The bytes of WebSocket and HTTP/3 are pure, as those of Hawser are.
+    ...["protocol/websocket", "protocol/webtransport", "protocol/http3.ts"],
   ],
   "peer/": ["peer/", "protocol/", ...TYPES, "runtime/environment.ts", "transport/transport.ts"],
   "keys/": [
