@@ -268,7 +268,11 @@ export class WebTransportSession implements QuicConnection, QuicEvents {
 
   /** @ignore */
   onUniStream(stream: QuicStream): void {
-    this.#readUni(stream).catch(() => this.close());
+    this.#readUni(stream).catch((error) => {
+      this.#settled.reject(error);
+      this.#established.reject(error);
+      this.close();
+    });
   }
 
   /** @ignore */
@@ -395,25 +399,24 @@ export class WebTransportSession implements QuicConnection, QuicEvents {
     }
     const rest = bytes.subarray(type.end);
     if (type.value === CONTROL_STREAM) await this.#readControl(stream, rest);
-    else if (QPACK_STREAMS.has(type.value)) await readToEnd(stream, MAX_QPACK_BYTES);
-    // What is of a session, pushed, or unknown is of no use.
-    else stream.reset();
+    else if (QPACK_STREAMS.has(type.value)) {
+      await readToEnd(stream, MAX_QPACK_BYTES - rest.length);
+    } else {
+      // What is of a session, pushed, or unknown is of no use.
+      stream.reset();
+    }
   }
 
   async #readControl(stream: QuicStream, begun: Uint8Array): Promise<void> {
-    const fail = (why: string) => {
-      const error = new WrongBytes(why);
-      this.#settled.reject(error);
-      this.#established.reject(error);
-      throw error;
-    };
-    if (this.#hasControl) fail("there are two control streams");
+    if (this.#hasControl) throw new WrongBytes("there are two control streams");
     this.#hasControl = true;
     const frames = new FrameReader(SETTINGS_FRAME);
     let chunk: Uint8Array | undefined = begun;
     while (chunk !== undefined) {
       const payload = frames.take(chunk);
-      if (frames.count > (payload === undefined ? 0 : 1)) fail("the settings do not come first");
+      if (frames.count > (payload === undefined ? 0 : 1)) {
+        throw new WrongBytes("the settings do not come first");
+      }
       if (payload !== undefined) {
         this.#settings = readSettings(payload);
         this.#settled.resolve(this.#settings);
@@ -422,7 +425,7 @@ export class WebTransportSession implements QuicConnection, QuicEvents {
       }
       chunk = await readChunk(stream);
     }
-    fail("the control stream ended");
+    throw new WrongBytes("the control stream ended");
   }
 }
 
