@@ -168,6 +168,13 @@ describe("over QUIC", { skip: missing("quic") }, () => {
   );
 });
 
+describe("over WebTransport", { skip: missing("wt") }, () => {
+  it(
+    `strict: ${CUTS} cuts lose, repeat and mix up nothing`,
+    () => withPair(["wt://127.0.0.1:0"], "strict", storm),
+  );
+});
+
 describe("over every transport", () => {
   for (const [security, schemes] of [["development", SCHEMES], ["strict", STRICT]] as const) {
     for (const [scheme, address] of Object.entries(schemes)) {
