@@ -359,7 +359,7 @@ export class WebTransportSession implements QuicConnection, QuicEvents {
 
   async #onRequest(stream: QuicStream, begun: Uint8Array): Promise<void> {
     const rules = this.#rules;
-    if (rules === undefined || this.#id !== undefined || this.#requests >= MAX_REQUESTS) {
+    if (rules === undefined || this.#requests >= MAX_REQUESTS) {
       return stream.reset();
     }
     this.#requests++;
@@ -367,6 +367,7 @@ export class WebTransportSession implements QuicConnection, QuicEvents {
       const section = await readHeaders(stream, begun);
       await this.#settled.promise;
       const refusal = judgeConnect(section, rules.path, rules.origins);
+      // One session for a connection.
       if (this.#id !== undefined) return stream.reset();
       if (refusal === undefined) {
         // Before the answer: the dialer's streams come right behind it.

@@ -152,7 +152,8 @@ describe("header fields of HTTP/3", () => {
     "an entry after the base": "0000 10",
     "a name after the base": "0000 00 00",
     "an entry that the static table has not": "0000 ff 24",
-    "a text that goes on": "0000 25 3a70",
+    "a name that goes on": "0000 25 3a70",
+    "a value that goes on": "0000 51 05 61",
     "a number without an end": "0000 27 ffff ffff ffff ffff",
     "a pseudo-header twice": "0000 cf d1",
   };

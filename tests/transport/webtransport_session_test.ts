@@ -7,7 +7,7 @@ import { TransportError } from "../../src/errors.ts";
 import type { QuicEvents, QuicStream } from "../../src/runtime/quic.ts";
 import { WebTransportSession } from "../../src/transport/webtransport_session.ts";
 import { FakeConnection, type FakeStream } from "./fake_quic.ts";
-import { until } from "./link_recorder.ts";
+import { turn, until } from "./link_recorder.ts";
 
 const HOUR_MS = 3_600_000;
 const ORIGIN = "https://app.example.org";
@@ -153,6 +153,10 @@ describe("the listener's side of a WebTransport session", () => {
     const stream = await dialer.openStream();
     for (const byte of headers({ ...REQUEST, origin: ORIGIN })) stream.write(Uint8Array.of(byte));
     const early = await asked(dialer, hex("4041 00 63"));
+    let accepted = false;
+    accepting.then(() => accepted = true);
+    await turn();
+    assert.equal(accepted, false);
     const control = await dialer.openUniStream();
     for (const byte of CONTROL) control.write(Uint8Array.of(byte));
     const session = await accepting;
@@ -241,6 +245,7 @@ describe("the listener's side of a WebTransport session", () => {
     const others = [
       hex("4041 04 61"),
       headers(REQUEST),
+      headers({ ...REQUEST, ":path": "/other" }),
       hex("4041 ffffffffffffffff 61"),
     ];
     for (const first of others) {
