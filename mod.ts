@@ -146,3 +146,4 @@ export {
   webSocketMount,
   type WebSocketMountOptions,
 } from "./src/transport/websocket_mount.ts";
+export { webTransport, type WebTransportOptions } from "./src/transport/webtransport.ts";
