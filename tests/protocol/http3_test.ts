@@ -24,14 +24,7 @@ import {
   judgeAnswer,
   judgeConnect,
 } from "../../src/protocol/webtransport_handshake.ts";
-
-function hex(text: string): Uint8Array {
-  const digits = text.replace(/\s/g, "");
-  return Uint8Array.from(
-    { length: digits.length / 2 },
-    (_, index) => parseInt(digits.slice(2 * index, 2 * index + 2), 16),
-  );
-}
+import { hex } from "./wire_bytes.ts";
 
 const ascii = (text: string) => Array.from(text, (char) => char.charCodeAt(0));
 const invalid = (error: unknown) =>

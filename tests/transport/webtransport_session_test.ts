@@ -6,6 +6,7 @@ import fc from "fast-check";
 import { TransportError } from "../../src/errors.ts";
 import type { QuicEvents, QuicStream } from "../../src/runtime/quic.ts";
 import { WebTransportSession } from "../../src/transport/webtransport_session.ts";
+import { hex } from "../protocol/wire_bytes.ts";
 import { FakeConnection, type FakeStream } from "./fake_quic.ts";
 import { turn, until } from "./link_recorder.ts";
 
@@ -20,14 +21,6 @@ const PLAIN_HTTP3 = hex("00 04 00");
 const OK = hex("01 03 0000 d9");
 const NOT_FOUND = hex("01 03 0000 db");
 const NEVER = new AbortController().signal;
-
-function hex(text: string): Uint8Array {
-  const digits = text.replace(/\s/g, "");
-  return Uint8Array.from(
-    { length: digits.length / 2 },
-    (_, index) => parseInt(digits.slice(2 * index, 2 * index + 2), 16),
-  );
-}
 
 function ascii(text: string): number[] {
   return Array.from(text, (char) => char.charCodeAt(0));
