@@ -63,13 +63,11 @@ export async function withPair(
   dials: Options,
   listens: Options,
   test: (pair: Pair) => Promise<void>,
+  listen = "quic://127.0.0.1:0",
 ): Promise<void> {
   const [a, b] = [actor(dialer), actor(listener)];
   try {
-    const [address] = await b.tell({
-      do: "start",
-      options: { ...listens, listen: "quic://127.0.0.1:0" },
-    });
+    const [address] = await b.tell({ do: "start", options: { ...listens, listen } });
     await a.tell({ do: "start", options: dials });
     await test({ a, b, address });
     for (const { runtime, stderr } of [a, b]) {
@@ -94,6 +92,7 @@ export async function flowing(
   runtimes: QuicRuntimes,
   options: Partial<EndpointConfig>,
   test: (pair: Pair, proxy: QuicProxy, pass: (count: number) => Promise<void>) => Promise<void>,
+  listen?: string,
 ): Promise<void> {
   const ca = await TestCa.create();
   const dials = { ...await strict(ca, "a"), ...asA(), ...options };
@@ -125,5 +124,5 @@ export async function flowing(
     } finally {
       proxy.close();
     }
-  });
+  }, listen);
 }

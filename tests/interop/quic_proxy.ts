@@ -26,10 +26,11 @@ export class QuicProxy {
   readonly #target: number;
   readonly #flows = new Map<number, Flow>();
 
-  private constructor(near: Socket, target: number) {
+  private constructor(near: Socket, address: string) {
     this.#near = near;
-    this.#target = target;
-    this.address = `quic://127.0.0.1:${near.address().port}`;
+    const port = new URL(address).port;
+    this.#target = Number(port);
+    this.address = address.replace(`:${port}`, `:${near.address().port}`);
     near.on("message", (packet, { port }) => {
       let flow = this.#flows.get(port);
       if (flow === undefined) this.#flows.set(port, flow = this.#flow(port));
@@ -41,7 +42,7 @@ export class QuicProxy {
   static start(address: string): Promise<QuicProxy> {
     const near = createSocket("udp4");
     return new Promise((resolve) => {
-      near.bind(0, "127.0.0.1", () => resolve(new QuicProxy(near, Number(new URL(address).port))));
+      near.bind(0, "127.0.0.1", () => resolve(new QuicProxy(near, address)));
     });
   }
 

@@ -7,34 +7,15 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
-import type { EndpointConfig } from "../../mod.ts";
 import { run, type RuntimeName, runtimePath } from "../../tools/runtimes.ts";
-import { newKeys } from "../endpoint/on_the_line.ts";
 import { TestCa } from "../support/certs.ts";
 import { mayRun } from "../support/may_run.ts";
 import { Actor, ActorError } from "./process.ts";
+import { actor, asA, asB, connect, flowing, strict, withPair } from "./quic_pair.ts";
 
 const skip = !mayRun();
-const KEYS = { a: newKeys(), b: newKeys() };
-const TRUSTED = { a: KEYS.a.publicKey, b: KEYS.b.publicKey };
-/** `deno run` with the flag that HTTP/3 needs; the arguments are those of `runCommand`. */
-const UNSTABLE = ["sh", "-c", 'deno=$1; shift 2; exec "$deno" run --unstable-net "$@"', "sh"];
-
-async function strict(
-  ca: TestCa,
-  nodeId: "a" | "b",
-): Promise<EndpointConfig & { nodeId: string }> {
-  return {
-    nodeId,
-    tls: {
-      ...await ca.issue(nodeId),
-      ca: ca.ca,
-      requireClientAuth: true,
-      nodeIdVerification: "CommonName",
-    },
-    identity: { privateKey: KEYS[nodeId].privateKey, trustedKeys: TRUSTED },
-  };
-}
+const LISTEN = "wt://127.0.0.1:0/cluster";
+const DENO = ["deno", "deno"] as const;
 
 /** Files with tests of WebTransport, and the describes in them where not all are. */
 const ON_DENO: Record<string, string | undefined> = {
@@ -60,55 +41,60 @@ describe("the tests of WebTransport on Deno", { skip }, () => {
 describe("WebTransport between two processes", { skip }, () => {
   it("strict: messages both ways, and on after the listener was started anew", async () => {
     const ca = await TestCa.create();
-    const [a, b] = [
-      new Actor("deno", { prefix: UNSTABLE }),
-      new Actor("deno", { prefix: UNSTABLE }),
-    ];
-    let again: Actor | undefined;
-    try {
-      const listens = await strict(ca, "b");
-      const start = (actor: Actor, listen: string) =>
-        actor.tell({ do: "start", options: { ...listens, listen } });
-      const [address] = await start(b, "wt://127.0.0.1:0/cluster");
+    const reconnect = { initialBackoffMs: 10, maxBackoffMs: 100 };
+    const dials = { ...await strict(ca, "a"), ...asA(), reconnect };
+    const listens = { ...await strict(ca, "b"), ...asB() };
+    await withPair(DENO, dials, listens, async ({ a, b, address }) => {
       assert.match(address, /^wt:\/\/127\.0\.0\.1:\d+\/cluster$/);
-      await a.tell({
-        do: "start",
-        options: {
-          ...await strict(ca, "a"),
-          reconnect: { initialBackoffMs: 10, maxBackoffMs: 100 },
-        },
-      });
-      await a.tell({ do: "connect", nodeId: "b", address });
-      const exchange = async (listener: Actor) => {
-        await a.tell({ do: "send", nodeId: "b", count: 500, size: 1000 });
-        const received = await listener.until<Record<string, { count: number; inOrder: boolean }>>(
-          { do: "received" },
-          (received) => received["a"]?.count === 500,
-        );
-        assert.equal(received["a"]!.inOrder, true);
-      };
-      await exchange(b);
-      await b.tell({ do: "send", nodeId: "a", count: 500, size: 1000 });
-      await a.until<Record<string, { count: number }>>(
-        { do: "received" },
-        (received) => received["b"]?.count === 500,
-      );
+      await connect({ a, b, address });
+      await exchange(a, "b", b, "a");
+      await exchange(b, "a", a, "b");
       await b.close();
-      again = new Actor("deno", { prefix: UNSTABLE });
-      await start(again, address);
-      await a.until<{ active: number }>(
-        { do: "poolStats", nodeId: "b" },
-        ({ active }) => active > 0,
-      );
-      await exchange(again);
-      for (const { runtime, stderr } of [a, again]) {
-        assert.doesNotMatch(stderr, /unhandled|uncaught|panicked/i, `${runtime}: ${stderr}`);
+      const again = actor("deno");
+      try {
+        await again.tell({ do: "start", options: { ...listens, listen: address } });
+        await a.until<{ active: number }>(
+          { do: "poolStats", nodeId: "b" },
+          ({ active }) => active > 0,
+        );
+        await exchange(a, "b", again, "a");
+      } finally {
+        await again.close();
       }
-    } finally {
-      await Promise.all([a.close(), b.close(), again?.close()]);
-    }
+    }, LISTEN);
+  });
+
+  it("goes on when the dialer's address changes, on the same connection", async () => {
+    await flowing(DENO, {}, async ({ a }, proxy, pass) => {
+      for (let round = 1; round <= 3; round++) {
+        await pass(50);
+        proxy.rebind();
+      }
+      await pass(50);
+      const { reconnections } = await a.tell({ do: "stats" });
+      assert.equal(reconnections, 0);
+      assert.ok(proxy.farPorts.size >= 4);
+    }, LISTEN);
+  });
+
+  it("resumes the session without keepalive when the connection falls silent", async () => {
+    await flowing(DENO, { keepalive: false }, async (_, proxy, pass) => {
+      await pass(100);
+      proxy.cut();
+      await pass(300);
+      assert.ok(proxy.flowCount > 1);
+    }, LISTEN);
   });
 });
+
+async function exchange(from: Actor, nodeId: string, to: Actor, name: string): Promise<void> {
+  await from.tell({ do: "send", nodeId, count: 500, size: 1000 });
+  const received = await to.until<Record<string, { count: number; inOrder: boolean }>>(
+    { do: "received" },
+    (received) => received[name]?.count === 500,
+  );
+  assert.equal(received[name]!.inOrder, true);
+}
 
 describe("where there is no WebTransport", { skip }, () => {
   const without: Record<string, [RuntimeName, RegExp]> = {
@@ -121,7 +107,7 @@ describe("where there is no WebTransport", { skip }, () => {
       const ca = await TestCa.create();
       const b = new Actor(runtime);
       try {
-        const options = { ...await strict(ca, "b"), listen: "wt://127.0.0.1:0" };
+        const options = { ...await strict(ca, "b"), ...asB(), listen: "wt://127.0.0.1:0" };
         await assert.rejects(b.tell({ do: "start", options }), (error) => {
           assert.ok(error instanceof ActorError);
           assert.equal(error.code, "UnsupportedProtocol", error.message);
