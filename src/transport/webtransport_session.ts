@@ -78,13 +78,9 @@ export function sessionSockets(
   rules: SessionRules,
 ): QuicSockets {
   return {
-    connect: async (...args) => {
-      const connection = await sockets.connect(...args);
-      return await WebTransportSession.dial(
-        connection,
-        target,
-        args[args.length - 1] as AbortSignal,
-      );
+    connect: async (remote, name, tls, times, signal) => {
+      const connection = await sockets.connect(remote, name, tls, times, signal);
+      return await WebTransportSession.dial(connection, target, signal);
     },
     listen: async (local, tls, times, timeoutMs, events) => {
       const wrap = (events: QuicServerEvents) => acceptingSessions(events, rules, timeoutMs);
@@ -359,9 +355,7 @@ export class WebTransportSession implements QuicConnection, QuicEvents {
 
   async #onRequest(stream: QuicStream, begun: Uint8Array): Promise<void> {
     const rules = this.#rules;
-    if (rules === undefined || this.#requests >= MAX_REQUESTS) {
-      return stream.reset();
-    }
+    if (rules === undefined || this.#requests >= MAX_REQUESTS) return stream.reset();
     this.#requests++;
     try {
       const section = await readHeaders(stream, begun);
@@ -393,7 +387,8 @@ export class WebTransportSession implements QuicConnection, QuicEvents {
     let bytes = NO_BYTES;
     let type = readNumber(bytes, 0);
     while (type === undefined) {
-      const chunk = await readChunk(stream);
+      // One that is reset before it is anything is no loss.
+      const chunk = await readChunk(stream).catch(() => undefined);
       if (chunk === undefined) return;
       bytes = joined([bytes, chunk]);
       type = readNumber(bytes, 0);

@@ -230,6 +230,13 @@ describe("the listener's side of a WebTransport session", () => {
       stream.write(hex(first));
       await until(() => throws(() => stream.write(hex("00"))), "the reset");
     }
+    const given = await dialer.openUniStream();
+    given.write(hex("40"));
+    await turn();
+    given.reset();
+    const ended = await dialer.openUniStream();
+    ended.end();
+    await turn();
     assert.deepEqual([events.streams, events.closed], [[], undefined]);
   });
 
