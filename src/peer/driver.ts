@@ -19,7 +19,7 @@ import type { Channel } from "../protocol/v3/channel.ts";
 import { MAX_EARLY_SUBSTREAMS, type Substream } from "../protocol/v3/substream.ts";
 import { GOAWAY, type GoawayCode } from "../protocol/v3/types.ts";
 import type { Environment } from "../runtime/environment.ts";
-import type { Link } from "../transport/transport.ts";
+import type { Link, LinkEvents } from "../transport/transport.ts";
 import { discard } from "./discard.ts";
 import type { PeerIdentity } from "./identity.ts";
 import { SentTail } from "./sent_tail.ts";
@@ -90,7 +90,7 @@ const NO_SUBSTREAMS = new Map<Substream, Carried>();
 const NOTHING_DIRTY = new Set<Substream>();
 
 /** A connection at work. */
-export class Driver implements ConnectionSink {
+export class Driver implements ConnectionSink, LinkEvents {
   /** The link under it. */
   readonly link: Link;
   /** Whether we dialed. */
@@ -152,7 +152,7 @@ export class Driver implements ConnectionSink {
   /** Bytes given to the link in all. */
   #givenBytes = 0;
   /** Batches that nobody keeps: their memory is used again when they have left. */
-  readonly #lent = new Fifo<{ readonly chunk: Uint8Array; readonly end: number }>();
+  #lent: Fifo<{ readonly chunk: Uint8Array; readonly end: number }> | undefined;
   #work = 0;
   #substreams = NO_SUBSTREAMS;
   /** Those with something to write, or to end. */
@@ -177,14 +177,7 @@ export class Driver implements ConnectionSink {
       },
     };
     this.#connection = new Connection(ours, this, this.#environment.now());
-    link.open({
-      onData: (chunk) => this.#onData(chunk),
-      onDrain: () => this.#onDrain(),
-      onDatagram: (bytes) => this.#onDatagram(bytes),
-      onSubstream: (substream) => this.#onSubstream(substream),
-      onEnd: () => this.#onEnd(),
-      onClose: (error) => this.#onClose(error),
-    });
+    link.open(this);
     this.flush();
     this.#arm();
   }
@@ -289,7 +282,7 @@ export class Driver implements ConnectionSink {
     if (this.#closed) return;
     // Whatever the peer says: it may be written over once it has left.
     if (this.link.bufferedBytes === 0) this.#recycle(chunk);
-    else this.#lent.push({ chunk, end: this.#givenBytes });
+    else (this.#lent ??= new Fifo()).push({ chunk, end: this.#givenBytes });
   }
 
   /** Writes what is gathered, now. */
@@ -312,7 +305,7 @@ export class Driver implements ConnectionSink {
     }
     this.bytesSent += chunk.length;
     this.#givenBytes += chunk.length;
-    if (!kept) this.#lent.push({ chunk, end: this.#givenBytes });
+    if (!kept) (this.#lent ??= new Fifo()).push({ chunk, end: this.#givenBytes });
     this.#connection.handleWritten(now);
     this.#congested = !this.link.write(chunk) || this.#congested;
     this.#noteUse(now);
@@ -374,7 +367,8 @@ export class Driver implements ConnectionSink {
     for (const sub of this.#dirty) this.flushSubstream(sub);
   }
 
-  #onSubstream(link: Link): void {
+  /** @ignore */
+  onSubstream(link: Link): void {
     if (this.#closing) return discard(link);
     // A stream of its own may come before the handshake that it is for.
     if (this.#connection.open && this.#early.length === 0) return this.#accept(link);
@@ -620,7 +614,8 @@ export class Driver implements ConnectionSink {
 
   // --- what the link tells ---
 
-  #onData(chunk: Uint8Array): boolean {
+  /** @ignore */
+  onData(chunk: Uint8Array): boolean {
     this.bytesReceived += chunk.length;
     this.#turnBytes = 0;
     const now = this.#environment.now();
@@ -634,12 +629,14 @@ export class Driver implements ConnectionSink {
     return free;
   }
 
-  #onDatagram(bytes: Uint8Array): void {
+  /** @ignore */
+  onDatagram(bytes: Uint8Array): void {
     this.bytesReceived += bytes.length;
     if (this.#hasDatagrams && !this.#closing) this.#owner.onDatagram?.(this, bytes);
   }
 
-  #onDrain(): void {
+  /** @ignore */
+  onDrain(): void {
     this.#turnBytes = 0;
     const wasCongested = this.#congested;
     this.#congested = false;
@@ -651,7 +648,8 @@ export class Driver implements ConnectionSink {
     if (this.pendingBytes === 0) this.#owner.onFlushed(this);
   }
 
-  #onEnd(): void {
+  /** @ignore */
+  onEnd(): void {
     this.#connection.handleEnd(this.#environment.now());
     this.#tellPeerEnd();
     const { channel } = this;
@@ -659,7 +657,8 @@ export class Driver implements ConnectionSink {
     if (channel !== undefined && this.#connection.finished) this.#endNow();
   }
 
-  #onClose(error: TransportError | undefined): void {
+  /** @ignore */
+  onClose(error?: TransportError): void {
     if (this.#closed) return;
     // A close without an end in order may have cut a frame or the handshake.
     if (!this.#closing && error === undefined) this.#connection.handleEnd(this.#environment.now());
@@ -710,9 +709,11 @@ export class Driver implements ConnectionSink {
     if (bufferedBytes === 0) this.#inflightMessages = 0;
     this.#tail.trim(now, bufferedBytes, this.#recycle);
     const left = this.#givenBytes - bufferedBytes;
-    for (let lent = this.#lent.peek(); lent !== undefined; lent = this.#lent.peek()) {
+    const queue = this.#lent;
+    if (queue === undefined) return;
+    for (let lent = queue.peek(); lent !== undefined; lent = queue.peek()) {
       if (lent.end > left) break;
-      this.#lent.shift();
+      queue.shift();
       this.#recycle(lent.chunk);
     }
   }

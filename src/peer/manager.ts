@@ -105,6 +105,7 @@ export class PeerManager implements PeerHost, AcceptedHost {
   readonly #renewals: DialBudget;
   readonly #replay: ReplayWindow;
   readonly #identity: Omit<LocalIdentity, "capabilities">;
+  #lastLocal: LocalIdentity | undefined;
   readonly #accepting = new Map<Driver, Accepted>();
   readonly #quietWaiters = new Set<() => void>();
   #lastConnection = 0;
@@ -708,6 +709,17 @@ export class PeerManager implements PeerHost, AcceptedHost {
     return capabilities;
   }
 
+  /** Connections that say the same of us share it. */
+  #localFor(link: Link): LocalIdentity {
+    const capabilities = this.#capabilities(link);
+    const addresses = this.#host.advertised(link.info);
+    const last = this.#lastLocal;
+    const same = last !== undefined && isSame(last.capabilities, capabilities) &&
+      isSame(last.addresses ?? [], addresses);
+    if (same) return last;
+    return this.#lastLocal = { ...this.#identity, capabilities, addresses };
+  }
+
   #config(role: "dialer" | "listener", link: Link, expectNodeId?: string): DriverConfig {
     const { options, environment } = this;
     const { keepaliveMs } = this.#identity;
@@ -715,11 +727,7 @@ export class PeerManager implements PeerHost, AcceptedHost {
     return {
       role,
       environment,
-      local: {
-        ...this.#identity,
-        capabilities: this.#capabilities(link),
-        addresses: this.#host.advertised(link.info),
-      },
+      local: this.#localFor(link),
       expectNodeId,
       nonce: environment.randomBytes(16),
       wallClockOffset: environment.wallClock() - now,
@@ -814,4 +822,8 @@ function schemeOf(address: string): string {
 
 function hex(bytes: Uint8Array): string {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+function isSame(some: readonly string[], others: readonly string[]): boolean {
+  return some.length === others.length && some.every((one, index) => one === others[index]);
 }

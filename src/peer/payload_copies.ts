@@ -39,8 +39,8 @@ class Slab {
  */
 export class PayloadCopies {
   /** By size, what may be used again. */
-  readonly #spare = new Map<number, WeakRef<ArrayBufferLike>[]>();
-  readonly #slabs = new WeakMap<ArrayBufferLike, Slab>();
+  #spare: Map<number, WeakRef<ArrayBufferLike>[]> | undefined;
+  #slabs: WeakMap<ArrayBufferLike, Slab> | undefined;
   #slab: Slab | undefined;
   #slabBytes = 0;
 
@@ -59,7 +59,7 @@ export class PayloadCopies {
   release({ buffer, length }: Uint8Array): void {
     if (length === 0) return;
     // What was a slab once may have been given to a long payload since.
-    const slab = length > MAX_SHARED_BYTES ? undefined : this.#slabs.get(buffer);
+    const slab = length > MAX_SHARED_BYTES ? undefined : this.#slabs?.get(buffer);
     if (slab === undefined) {
       if (sizeFor(buffer.byteLength) === buffer.byteLength) this.#give(buffer);
       return;
@@ -92,15 +92,15 @@ export class PayloadCopies {
     );
     this.#slabBytes = Math.min(MAX_SLAB_BYTES, wanted);
     const buffer = this.#take(this.#slabBytes);
-    const known = this.#slabs.get(buffer);
+    const known = this.#slabs?.get(buffer);
     if (known !== undefined) return known;
     const slab = new Slab(new Uint8Array(buffer));
-    this.#slabs.set(buffer, slab);
+    (this.#slabs ??= new WeakMap()).set(buffer, slab);
     return slab;
   }
 
   #take(bytes: number): ArrayBufferLike {
-    const spare = this.#spare.get(bytes);
+    const spare = this.#spare?.get(bytes);
     for (let next = spare?.pop(); next !== undefined; next = spare?.pop()) {
       const buffer = next.deref();
       if (buffer !== undefined) return buffer;
@@ -110,8 +110,9 @@ export class PayloadCopies {
 
   #give(buffer: ArrayBufferLike): void {
     const { byteLength } = buffer;
-    let spare = this.#spare.get(byteLength);
-    if (spare === undefined) this.#spare.set(byteLength, spare = []);
+    const spares = this.#spare ??= new Map();
+    let spare = spares.get(byteLength);
+    if (spare === undefined) spares.set(byteLength, spare = []);
     const most = Math.max(MIN_SPARE, MAX_SPARE_BYTES / byteLength);
     if (spare.length < most) spare.push(new WeakRef(buffer));
   }

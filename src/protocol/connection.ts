@@ -92,6 +92,49 @@ type Phase = "handshake" | "open" | "failed";
 /** Most connections never have any. */
 const NONE_OWING = new Set<Substream>();
 
+/** What carries the frames of a channel. */
+class SinkLink implements ChannelLink {
+  readonly outbox: Outbox;
+  readonly #sink: ConnectionSink;
+
+  constructor(outbox: Outbox, sink: ConnectionSink) {
+    this.outbox = outbox;
+    this.#sink = sink;
+  }
+
+  get writable(): boolean {
+    return this.#sink.writable;
+  }
+
+  flush(): void {
+    this.#sink.flush();
+  }
+
+  flushSoon(): void {
+    this.#sink.flushSoon();
+  }
+
+  recycle(chunk: Uint8Array): void {
+    this.#sink.recycle?.(chunk);
+  }
+
+  get mayWrite(): boolean {
+    return this.#sink.mayWrite === true;
+  }
+
+  openSubstream(sub: Substream): boolean {
+    return this.#sink.openSubstream?.(sub) === true;
+  }
+
+  flushSubstream(sub: Substream): void {
+    this.#sink.flushSubstream?.(sub);
+  }
+
+  flushSubstreamSoon(sub: Substream): void {
+    this.#sink.flushSubstreamSoon?.(sub);
+  }
+}
+
 /** The protocol of one connection. */
 export class Connection {
   /** Frames to be written; the owner takes them. */
@@ -99,7 +142,8 @@ export class Connection {
   readonly #config: ConnectionConfig;
   readonly #sink: ConnectionSink;
   readonly #decoder = new FrameDecoder({ maxFrameBytes: HANDSHAKE_FRAME_BYTES });
-  readonly #handshaker: Handshaker;
+  /** Until the handshake is complete. */
+  #handshaker: Handshaker | undefined;
   #phase: Phase = "handshake";
   #negotiated: Negotiated | undefined;
   #lz4: Lz4 | undefined;
@@ -371,8 +415,10 @@ export class Connection {
   }
 
   #handleHandshake(body: Uint8Array, now: number): void {
-    const negotiated = this.#handshaker.handleFrame(body, now);
-    if (negotiated !== undefined) this.#establish(negotiated, now);
+    const negotiated = this.#handshaker?.handleFrame(body, now);
+    if (negotiated === undefined) return;
+    this.#handshaker = undefined;
+    this.#establish(negotiated, now);
   }
 
   #newChannel({ capabilities, maxMessageSize }: Negotiated, now: number): Channel {
@@ -389,29 +435,14 @@ export class Connection {
       compressMinSize: config.compressMinSize,
       maxMessageSize,
     });
-    const sink = this.#sink;
-    const link: ChannelLink = {
-      outbox: this.outbox,
-      get writable() {
-        return sink.writable;
-      },
-      flush: () => sink.flush(),
-      flushSoon: () => sink.flushSoon(),
-      recycle: (chunk) => sink.recycle?.(chunk),
-      get mayWrite() {
-        return sink.mayWrite === true;
-      },
-      openSubstream: (sub) => sink.openSubstream?.(sub) === true,
-      flushSubstream: (sub) => sink.flushSubstream?.(sub),
-      flushSubstreamSoon: (sub) => sink.flushSubstreamSoon?.(sub),
-    };
+    const link = new SinkLink(this.outbox, this.#sink);
     const resume = capabilities.has("resume");
     const { keepaliveMs, healthCheckMs } = config;
     // Numbers that overtake each other are only kept in order where they are acknowledged.
     const multistream = capabilities.has("multistream") && resume && capabilities.has("streams");
     const substreamFrameBytes = multistream ? maxMessageSize + FRAME_OVERHEAD[3] : undefined;
     const channel = { codec, resume, keepaliveMs, healthCheckMs, substreamFrameBytes };
-    return new Channel(channel, link, sink, now);
+    return new Channel(channel, link, this.#sink, now);
   }
 
   #establish(negotiated: Negotiated, now: number): void {

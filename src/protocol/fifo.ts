@@ -9,9 +9,12 @@ const MIN_CAPACITY = 16;
 /** An empty queue keeps at most so many places. */
 const MAX_KEPT_CAPACITY = 1024;
 
+/** The places of a queue that never held anything; nothing is put here. */
+const NONE: undefined[] = [];
+
 /** A queue of values: a ring of places, of which there are twice as many when it is full. */
 export class Fifo<T> {
-  #places: (T | undefined)[] = [];
+  #places: (T | undefined)[] = NONE;
   #head = 0;
   #length = 0;
 
@@ -39,7 +42,7 @@ export class Fifo<T> {
     this.#places[this.#head] = undefined;
     this.#head = this.#head + 1 & this.#places.length - 1;
     if (--this.#length === 0 && this.#places.length > MAX_KEPT_CAPACITY) {
-      this.#places = [];
+      this.#places = NONE;
       this.#head = 0;
     }
     return item;

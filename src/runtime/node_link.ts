@@ -8,7 +8,7 @@ import type { Buffer } from "node:buffer";
 import type { Socket } from "node:net";
 import { TransportError } from "../errors.ts";
 import type { Link, LinkEvents, LinkInfo } from "../transport/transport.ts";
-import { type ReadControl, readControlOf } from "./read_control.ts";
+import { startReading, stopReading } from "./read_control.ts";
 import { linkFailed, linkLost } from "./socket_errors.ts";
 import { HIGH_WATER_BYTES } from "./sockets.ts";
 
@@ -28,7 +28,6 @@ interface LinkedSocket extends Socket {
 export class NodeLink implements Link {
   readonly info: LinkInfo;
   readonly #socket: Socket;
-  readonly #reads: ReadControl;
   #events: LinkEvents | undefined;
   #error: TransportError | undefined;
   #closing = false;
@@ -51,7 +50,6 @@ export class NodeLink implements Link {
   /** `info` is what was learnt of the socket while it was surely open. */
   constructor(socket: Socket, info: LinkInfo) {
     this.#socket = socket;
-    this.#reads = readControlOf(socket);
     this.info = info;
     const linked: LinkedSocket = socket;
     linked[LINK] = this;
@@ -59,7 +57,7 @@ export class NodeLink implements Link {
     linked.on("data", NodeLink.#onSocketData);
     linked.on("end", NodeLink.#onSocketEnd);
     linked.on("close", NodeLink.#onSocketClose);
-    this.#reads.stop();
+    stopReading(this.#socket);
   }
 
   // All sockets have the same listeners, which find their link: functions of its own for each one
@@ -127,7 +125,7 @@ export class NodeLink implements Link {
   pause(): void {
     if (this.#paused) return;
     this.#paused = true;
-    this.#reads.stop();
+    stopReading(this.#socket);
   }
 
   resume(): void {
@@ -168,7 +166,7 @@ export class NodeLink implements Link {
     while (events !== undefined && !this.#paused && !this.#closing) {
       const chunk = this.#held.shift();
       if (chunk === undefined) {
-        if (!this.#socket.destroyed) this.#reads.start();
+        if (!this.#socket.destroyed) startReading(this.#socket);
         break;
       }
       this.#heldBytes -= chunk.length;

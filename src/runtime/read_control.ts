@@ -1,29 +1,16 @@
 /**
- * How the reading of a `node:net` or `node:tls` socket is stopped and started.
+ * How the reading of a `node:net` or `node:tls` socket that has a "data" listener is stopped and
+ * started.
  *
  * @module
  */
 
 import type { Socket } from "node:net";
 
-/** Stops and starts the reading of one socket that has a "data" listener. */
-export interface ReadControl {
-  /** No more is read from the kernel; what is on its way may still arrive as "data". */
-  stop(): void;
-  /** Reading goes on. */
-  start(): void;
-}
-
 /** The part of a socket's handle on Deno that is used here. It is not documented. */
 interface DenoHandle {
   readStop(): void;
   readStart(): void;
-}
-
-/** Finds out what stops a socket on this runtime. */
-export function readControlOf(socket: Socket): ReadControl {
-  if ("Deno" in globalThis) return denoReadControl(socket);
-  return { stop: () => void socket.pause(), start: () => void socket.resume() };
 }
 
 /**
@@ -33,19 +20,20 @@ export function readControlOf(socket: Socket): ReadControl {
  * there is neither, `pause` is what there is, and the link's limit of what it holds is what keeps
  * memory bounded.
  */
-function denoReadControl(socket: Socket): ReadControl {
-  return {
-    stop: () => {
-      const handle = denoHandle(socket);
-      if (handle === undefined) socket.pause();
-      else handle.readStop();
-    },
-    start: () => {
-      const handle = denoHandle(socket);
-      if (handle === undefined) socket.resume();
-      else handle.readStart();
-    },
-  };
+const ON_DENO = "Deno" in globalThis;
+
+/** No more is read from the kernel; what is on its way may still arrive as "data". */
+export function stopReading(socket: Socket): void {
+  const handle = ON_DENO ? denoHandle(socket) : undefined;
+  if (handle === undefined) socket.pause();
+  else handle.readStop();
+}
+
+/** Reading goes on. */
+export function startReading(socket: Socket): void {
+  const handle = ON_DENO ? denoHandle(socket) : undefined;
+  if (handle === undefined) socket.resume();
+  else handle.readStart();
 }
 
 /** Looked up each time: it is gone once the socket is closed. */
