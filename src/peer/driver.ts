@@ -1,5 +1,5 @@
 /**
- * Joins the protocol of one connection to its link, and owns the connection's only timer.
+ * Joins the protocol of one connection to its link, and keeps the connection's only deadline.
  *
  * @module
  */
@@ -23,6 +23,7 @@ import type { Link, LinkEvents } from "../transport/transport.ts";
 import { discard } from "./discard.ts";
 import type { PeerIdentity } from "./identity.ts";
 import { SentTail } from "./sent_tail.ts";
+import type { Timed, Timers } from "./timers.ts";
 
 /** A batch is written as soon as it is this large, without waiting for the turn to end. */
 const BATCH_BYTES = 131_072;
@@ -74,6 +75,8 @@ export interface DriverOwner {
 /** What a driver needs beside its link. */
 export interface DriverConfig extends ConnectionConfig {
   readonly environment: Environment;
+  /** What all connections of the endpoint wait with. */
+  readonly timers: Timers;
   /** How long what is ready may wait for more, milliseconds. */
   readonly batchDelayMs: number;
 }
@@ -90,7 +93,7 @@ const NO_SUBSTREAMS = new Map<Substream, Carried>();
 const NOTHING_DIRTY = new Set<Substream>();
 
 /** A connection at work. */
-export class Driver implements ConnectionSink, LinkEvents {
+export class Driver implements ConnectionSink, LinkEvents, Timed {
   /** The link under it. */
   readonly link: Link;
   /** Whether we dialed. */
@@ -101,6 +104,10 @@ export class Driver implements ConnectionSink, LinkEvents {
   identity: PeerIdentity | undefined;
   /** The generation of sessions that our hello or welcome told. */
   generation: number | undefined;
+  /** @ignore */
+  timerAt = Infinity;
+  /** @ignore */
+  timerPlace = 0;
   /** When it was established, on the monotonic clock. */
   establishedAt = 0;
   /** Set by the owner when the connection takes no new messages. */
@@ -125,8 +132,6 @@ export class Driver implements ConnectionSink, LinkEvents {
   readonly #config: DriverConfig;
   readonly #connection: Connection;
   #owner: DriverOwner;
-  #cancelTimer: (() => void) | undefined;
-  #timerAt = Infinity;
   #flushQueued = false;
   #cancelBatch: (() => void) | undefined;
   #seenBytes = 0;
@@ -668,8 +673,7 @@ export class Driver implements ConnectionSink, LinkEvents {
     this.#flushSubstreams();
     this.#closeSubstreams();
     this.#cancelBatch?.();
-    this.#cancelTimer?.();
-    this.#cancelTimer = undefined;
+    this.#config.timers.clear(this);
     this.#owner.onClosed(this, this.#error ?? error);
   }
 
@@ -767,17 +771,11 @@ export class Driver implements ConnectionSink, LinkEvents {
       this.link.bufferedBytes === 0 ? this.#tail.deadline ?? Infinity : Infinity,
     );
     // An earlier timer finds out by itself that its deadline has moved.
-    if (at >= this.#timerAt) return;
-    this.#cancelTimer?.();
-    this.#timerAt = at;
-    this.#cancelTimer = this.#environment.setTimer(Math.ceil(at - this.#environment.now()), () => {
-      this.#timerAt = Infinity;
-      this.#cancelTimer = undefined;
-      this.#onTimer();
-    });
+    if (at < this.timerAt) this.#config.timers.set(this, at);
   }
 
-  #onTimer(): void {
+  /** @ignore */
+  onDue(): void {
     const now = this.#environment.now();
     this.#settle(now);
     if (this.#closeDeadline !== undefined && now >= this.#closeDeadline) return this.close();

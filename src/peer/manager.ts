@@ -31,6 +31,7 @@ import type { Undelivered } from "./outgoing.ts";
 import { Peer, type PeerHealth, type PeerHost } from "./peer.ts";
 import { newSessionId } from "./peer_session.ts";
 import type { DialAttempt } from "./slot.ts";
+import { Timers } from "./timers.ts";
 import { GOAWAY, LANE_NAMES, type LaneName } from "../protocol/v3/types.ts";
 
 /** Peers without a connection that are remembered at one time, beyond those we dial ourselves. */
@@ -93,6 +94,7 @@ export interface Credentials {
 export class PeerManager implements PeerHost, AcceptedHost {
   readonly options: ResolvedOptions;
   readonly environment: Environment;
+  readonly timers: Timers;
   readonly bandwidth: Bandwidth;
   readonly #host: ManagerHost;
   readonly #credentials: Credentials;
@@ -120,6 +122,7 @@ export class PeerManager implements PeerHost, AcceptedHost {
     const { options, environment } = host;
     this.options = options;
     this.environment = environment;
+    this.timers = new Timers(environment);
     this.bandwidth = new Bandwidth(options.bandwidth, environment);
     this.#host = host;
     this.#credentials = credentials;
@@ -727,6 +730,7 @@ export class PeerManager implements PeerHost, AcceptedHost {
     return {
       role,
       environment,
+      timers: this.timers,
       local: this.#localFor(link),
       expectNodeId,
       nonce: environment.randomBytes(16),

@@ -36,6 +36,7 @@ import { Outgoing, type OutgoingHost, type Undelivered } from "./outgoing.ts";
 import { PeerSession, type PeerSessionHost, PROBE_MS } from "./peer_session.ts";
 import type { SendPlan } from "./send_queue.ts";
 import type { DialAttempt } from "./slot.ts";
+import type { Timed, Timers } from "./timers.ts";
 import { DONE, WaiterSet } from "./waiters.ts";
 
 /** Where a peer stands. */
@@ -48,6 +49,7 @@ export type PeerHealth = "up" | "suspect" | "down";
 export interface PeerHost {
   readonly options: ResolvedOptions;
   readonly environment: Environment;
+  readonly timers: Timers;
   readonly bandwidth: Bandwidth;
   newLifecycle(nodeId: string, state: "connecting" | "handshaking"): Lifecycle;
   dial(peer: Peer, attempt: DialAttempt): Promise<void>;
@@ -81,7 +83,7 @@ export interface PeerHost {
 const NO_ADDRESSES: readonly string[] = [];
 
 /** A peer. */
-export class Peer implements DriverOwner, PoolOwner, PeerSessionHost, ExchangeLink {
+export class Peer implements DriverOwner, PoolOwner, PeerSessionHost, ExchangeLink, Timed {
   readonly nodeId: string;
   readonly ownNodeId: string;
   readonly settings: PoolSettings;
@@ -123,8 +125,10 @@ export class Peer implements DriverOwner, PoolOwner, PeerSessionHost, ExchangeLi
   #failure: TransportError | undefined;
   /** Why there is no connection, as far as is known. */
   #lastFailure: TransportError | undefined;
-  #timerAt = Infinity;
-  #cancelTimer: (() => void) | undefined;
+  /** @ignore */
+  timerAt = Infinity;
+  /** @ignore */
+  timerPlace = 0;
   #cancelResume: (() => void) | undefined;
   /** Whether the peer said that it is closing. */
   #closing = false;
@@ -437,23 +441,15 @@ export class Peer implements DriverOwner, PoolOwner, PeerSessionHost, ExchangeLi
 
   #arm(): void {
     const at = Math.min(this.#session.nextTimeout(), this.exchange.nextTimeout());
-    if (at >= this.#timerAt) return;
-    this.#stopTimer();
-    this.#timerAt = at;
-    this.#cancelTimer = this.setTimer(Math.ceil(at - this.now()), () => {
-      this.#timerAt = Infinity;
-      this.#cancelTimer = undefined;
-      const now = this.now();
-      this.#session.handleTimeout(now);
-      this.exchange.handleTimeout(now);
-      this.#arm();
-    });
+    if (at < this.timerAt) this.timers.set(this, at);
   }
 
-  #stopTimer(): void {
-    this.#cancelTimer?.();
-    this.#cancelTimer = undefined;
-    this.#timerAt = Infinity;
+  /** @ignore */
+  onDue(): void {
+    const now = this.now();
+    this.#session.handleTimeout(now);
+    this.exchange.handleTimeout(now);
+    this.#arm();
   }
 
   #setHealth(): void {
@@ -475,6 +471,11 @@ export class Peer implements DriverOwner, PoolOwner, PeerSessionHost, ExchangeLi
   /** @ignore */
   get options(): ResolvedOptions {
     return this.#host.options;
+  }
+
+  /** @ignore */
+  get timers(): Timers {
+    return this.#host.timers;
   }
 
   /** @ignore */
@@ -721,7 +722,7 @@ export class Peer implements DriverOwner, PoolOwner, PeerSessionHost, ExchangeLi
     }
     this.#outgoing.fail(error);
     this.exchange.fail(error);
-    if (this.#session.current === undefined) this.#stopTimer();
+    if (this.#session.current === undefined) this.timers.clear(this);
     this.#forgetPast();
     if (wasActive) this.#host.onDown(this, error);
     if (state === "closed") {
@@ -854,7 +855,7 @@ export class Peer implements DriverOwner, PoolOwner, PeerSessionHost, ExchangeLi
     this.#host.onConnectionEnded(this, driver, error);
     this.#pool.closed(driver, error);
     this.#awaitResume();
-    if (this.#session.current === undefined && this.#state === "closed") this.#stopTimer();
+    if (this.#session.current === undefined && this.#state === "closed") this.timers.clear(this);
     this.#forgetPast();
     this.#setHealth();
     this.#outgoing.checkFlushed();

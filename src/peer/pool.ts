@@ -10,6 +10,7 @@ import { GOAWAY, type GoawayCode, LANE_NAMES } from "../protocol/v3/types.ts";
 import type { PoolStrategy } from "../options.ts";
 import type { Driver } from "./driver.ts";
 import type { Lifecycle } from "./lifecycle.ts";
+import type { Timers } from "./timers.ts";
 import { type DialAttempt, type RenewalReason, Slot, type SlotOwner } from "./slot.ts";
 import { type Member, Upkeep, type UpkeepHost, type UpkeepSettings } from "./upkeep.ts";
 
@@ -24,6 +25,7 @@ export interface PoolOwner {
   readonly nodeId: string;
   readonly ownNodeId: string;
   readonly settings: PoolSettings;
+  readonly timers: Timers;
   now(): number;
   setTimer(delayMs: number, callback: () => void): () => void;
   random(): number;
@@ -357,6 +359,11 @@ export class Pool implements SlotOwner, UpkeepHost {
   /** @ignore */
   random(): number {
     return this.#owner.random();
+  }
+
+  /** @ignore */
+  get timers(): Timers {
+    return this.#owner.timers;
   }
 
   /** @ignore */

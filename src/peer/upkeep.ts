@@ -7,6 +7,7 @@
 import type { Driver } from "./driver.ts";
 import type { Lifecycle } from "./lifecycle.ts";
 import type { Slot } from "./slot.ts";
+import type { Timed, Timers } from "./timers.ts";
 
 /** Share of the lifetime by which a connection may be replaced early: not all at the same time. */
 const LIFETIME_JITTER = 0.1;
@@ -45,7 +46,7 @@ export interface UpkeepSettings {
 export interface UpkeepHost {
   now(): number;
   random(): number;
-  setTimer(delayMs: number, callback: () => void): () => void;
+  readonly timers: Timers;
   /** Usable connections, oldest first. */
   readonly members: readonly Member[];
   /** Ends an idle connection that we dialed, in order. */
@@ -60,17 +61,19 @@ export interface UpkeepHost {
   onIdle(): void;
 }
 
-/** The timer of a pool. */
-export class Upkeep {
+/** What time does to a pool. */
+export class Upkeep implements Timed {
+  /** @ignore */
+  timerAt = Infinity;
+  /** @ignore */
+  timerPlace = 0;
   readonly #settings: UpkeepSettings;
   readonly #host: UpkeepHost;
   #busyAt = -Infinity;
   /** When idle connections that could not be ended are looked at again. */
   #againAt = Infinity;
-  #timerAt = Infinity;
-  #cancelTimer: (() => void) | undefined;
 
-  /** Without a timer. */
+  /** Waits for nothing yet. */
   constructor(settings: UpkeepSettings, host: UpkeepHost) {
     this.#settings = settings;
     this.#host = host;
@@ -98,23 +101,14 @@ export class Upkeep {
   /** Something has changed: sets the timer. */
   arm(): void {
     const at = this.#nextTimeout();
-    if (at === Infinity) return this.#stop();
     // An earlier timer finds out by itself that there is nothing to do yet.
-    if (at >= this.#timerAt) return;
-    this.#stop();
-    this.#timerAt = at;
-    this.#cancelTimer = this.#host.setTimer(Math.ceil(at - this.#host.now()), () => {
-      this.#cancelTimer = undefined;
-      this.#timerAt = Infinity;
-      this.#run(this.#host.now());
-      this.arm();
-    });
+    if (at < this.timerAt || at === Infinity) this.#host.timers.set(this, at);
   }
 
-  #stop(): void {
-    this.#cancelTimer?.();
-    this.#cancelTimer = undefined;
-    this.#timerAt = Infinity;
+  /** @ignore */
+  onDue(): void {
+    this.#run(this.#host.now());
+    this.arm();
   }
 
   #nextTimeout(): number {
