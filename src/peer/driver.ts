@@ -72,13 +72,20 @@ export interface DriverOwner {
   onClosed(driver: Driver, error: TransportError | undefined): void;
 }
 
-/** What a driver needs beside its link. */
-export interface DriverConfig extends ConnectionConfig {
+/** What is the same for all drivers of an endpoint. */
+export interface DriverSettings {
   readonly environment: Environment;
   /** What all connections of the endpoint wait with. */
   readonly timers: Timers;
   /** How long what is ready may wait for more, milliseconds. */
   readonly batchDelayMs: number;
+  readonly ioTimeoutMs: number;
+  readonly lz4: ConnectionConfig["lz4"];
+}
+
+/** What a driver needs beside its link. */
+export interface DriverConfig extends ConnectionConfig {
+  readonly settings: DriverSettings;
 }
 
 /** A sub-stream and what carries it. */
@@ -129,7 +136,7 @@ export class Driver implements ConnectionSink, LinkEvents, Timed {
   /** Bytes of the messages received, after decompression. */
   payloadBytesReceived = 0;
   readonly #environment: Environment;
-  readonly #config: DriverConfig;
+  readonly #settings: DriverSettings;
   readonly #connection: Connection;
   #owner: DriverOwner;
   #flushQueued = false;
@@ -169,8 +176,8 @@ export class Driver implements ConnectionSink, LinkEvents, Timed {
   constructor(link: Link, config: DriverConfig, owner: DriverOwner) {
     this.link = link;
     this.dialed = config.role === "dialer";
-    this.#config = config;
-    this.#environment = config.environment;
+    this.#settings = config.settings;
+    this.#environment = config.settings.environment;
     this.#owner = owner;
     const { claimSession } = config;
     const ours = claimSession === undefined ? config : {
@@ -274,7 +281,7 @@ export class Driver implements ConnectionSink, LinkEvents, Timed {
     if (this.#flushQueued) return;
     this.#flushQueued = true;
     this.#seenBytes = 0;
-    const { batchDelayMs } = this.#config;
+    const { batchDelayMs } = this.#settings;
     if (batchDelayMs > 0 && this.active) {
       this.#cancelBatch = this.#environment.setTimer(batchDelayMs, this.#flushLater);
     } else {
@@ -444,7 +451,7 @@ export class Driver implements ConnectionSink, LinkEvents, Timed {
     const { bufferedBytes } = carried.link;
     if (bufferedBytes === 0) carried.writeDeadline = undefined;
     else if (carried.writeDeadline === undefined || bufferedBytes < carried.lastBuffered) {
-      carried.writeDeadline = now + this.#config.ioTimeoutMs;
+      carried.writeDeadline = now + this.#settings.ioTimeoutMs;
     }
     carried.lastBuffered = bufferedBytes;
     this.#arm();
@@ -491,7 +498,7 @@ export class Driver implements ConnectionSink, LinkEvents, Timed {
       this.#connection.handleSubstreamFinished(sub);
     }
     this.link.end();
-    this.#closeDeadline ??= this.#environment.now() + this.#config.ioTimeoutMs;
+    this.#closeDeadline ??= this.#environment.now() + this.#settings.ioTimeoutMs;
     this.#steerReading();
     this.#arm();
   }
@@ -543,7 +550,7 @@ export class Driver implements ConnectionSink, LinkEvents, Timed {
     if (this.channel !== undefined) return { unsent: [], unknown: [] };
     const unwritten = this.#unwrittenBytes;
     const doubtful = inOrder ? unwritten + this.link.bufferedBytes : Infinity;
-    return this.#tail.take(unwritten, doubtful, this.negotiated?.version ?? 2, this.#config.lz4);
+    return this.#tail.take(unwritten, doubtful, this.negotiated?.version ?? 2, this.#settings.lz4);
   }
 
   // --- what the protocol tells ---
@@ -673,7 +680,7 @@ export class Driver implements ConnectionSink, LinkEvents, Timed {
     this.#flushSubstreams();
     this.#closeSubstreams();
     this.#cancelBatch?.();
-    this.#config.timers.clear(this);
+    this.#settings.timers.clear(this);
     this.#owner.onClosed(this, this.#error ?? error);
   }
 
@@ -727,7 +734,7 @@ export class Driver implements ConnectionSink, LinkEvents, Timed {
     const buffered = this.link.bufferedBytes;
     if (buffered === 0) this.#writeDeadline = undefined;
     else if (this.#writeDeadline === undefined || buffered < this.#lastBuffered) {
-      this.#writeDeadline = now + this.#config.ioTimeoutMs;
+      this.#writeDeadline = now + this.#settings.ioTimeoutMs;
     }
     this.#lastBuffered = buffered;
     this.#arm();
@@ -771,7 +778,7 @@ export class Driver implements ConnectionSink, LinkEvents, Timed {
       this.link.bufferedBytes === 0 ? this.#tail.deadline ?? Infinity : Infinity,
     );
     // An earlier timer finds out by itself that its deadline has moved.
-    if (at < this.timerAt) this.#config.timers.set(this, at);
+    if (at < this.timerAt) this.#settings.timers.set(this, at);
   }
 
   /** @ignore */
@@ -790,7 +797,7 @@ export class Driver implements ConnectionSink, LinkEvents, Timed {
 
   /** Nothing leaves: either the peer is dead, or it lives and nobody takes its messages. */
   #writeStalled(now: number): void {
-    const { ioTimeoutMs } = this.#config;
+    const { ioTimeoutMs } = this.#settings;
     // A peer of version 3 reads even while its application does not take messages.
     if (this.channel?.resume) return this.#closeStalled();
     const patience = Math.max(ioTimeoutMs, (this.negotiated?.keepaliveMs ?? 0) * MISSED_INTERVALS);

@@ -23,7 +23,7 @@ import { ConnectionTally } from "./connection_tally.ts";
 import type { ConnectionLimits } from "./connection_limits.ts";
 import { dial } from "./dial.ts";
 import { DIAL_LIMITS, DialBudget, RENEWAL_LIMITS } from "./dial_budget.ts";
-import { Driver, type DriverConfig } from "./driver.ts";
+import { Driver, type DriverConfig, type DriverSettings } from "./driver.ts";
 import { type PeerIdentity, verifyIdentity } from "./identity.ts";
 import { Lifecycle, type StateChange } from "./lifecycle.ts";
 import type { ExchangeHost } from "./exchange.ts";
@@ -107,6 +107,7 @@ export class PeerManager implements PeerHost, AcceptedHost {
   readonly #renewals: DialBudget;
   readonly #replay: ReplayWindow;
   readonly #identity: Omit<LocalIdentity, "capabilities">;
+  readonly #settings: DriverSettings;
   #lastLocal: LocalIdentity | undefined;
   readonly #accepting = new Map<Driver, Accepted>();
   readonly #quietWaiters = new Set<() => void>();
@@ -132,6 +133,13 @@ export class PeerManager implements PeerHost, AcceptedHost {
       maxSkewMs: options.maxClockSkewMs,
       maxPerNode: MAX_HELLOS_PER_NODE,
     });
+    this.#settings = {
+      environment,
+      timers: this.timers,
+      batchDelayMs: options.batchDelayMs,
+      ioTimeoutMs: options.ioTimeoutMs,
+      lz4: credentials.lz4,
+    };
     this.#identity = {
       nodeId: options.nodeId,
       clusterName: options.clusterName,
@@ -729,8 +737,7 @@ export class PeerManager implements PeerHost, AcceptedHost {
     const now = environment.now();
     return {
       role,
-      environment,
-      timers: this.timers,
+      settings: this.#settings,
       local: this.#localFor(link),
       expectNodeId,
       nonce: environment.randomBytes(16),
@@ -748,7 +755,6 @@ export class PeerManager implements PeerHost, AcceptedHost {
       compressMethod: options.compression.method,
       compressMinSize: options.compression.minSize,
       healthCheckMs: options.pool.healthCheckIntervalMs || undefined,
-      batchDelayMs: options.batchDelayMs,
     };
   }
 

@@ -139,7 +139,10 @@ class SinkLink implements ChannelLink {
 export class Connection {
   /** Frames to be written; the owner takes them. */
   readonly outbox: Outbox = new Outbox();
-  readonly #config: ConnectionConfig;
+  /** In version 3, until the handshake is complete. */
+  #config: ConnectionConfig | undefined;
+  readonly #dialed: boolean;
+  readonly #ioTimeoutMs: number;
   readonly #sink: ConnectionSink;
   readonly #decoder = new FrameDecoder({ maxFrameBytes: HANDSHAKE_FRAME_BYTES });
   /** Until the handshake is complete. */
@@ -161,6 +164,8 @@ export class Connection {
   /** `now` is the monotonic clock, as in every method. A dialer's hello is in the outbox at once. */
   constructor(config: ConnectionConfig, sink: ConnectionSink, now: number) {
     this.#config = config;
+    this.#dialed = config.role === "dialer";
+    this.#ioTimeoutMs = config.ioTimeoutMs;
     this.#sink = sink;
     this.#receivedAt = now;
     this.#sentAt = now;
@@ -204,7 +209,7 @@ export class Connection {
     if (this.#negotiated?.version === 1) {
       this.outbox.addV1(payload);
     } else {
-      const packed = this.#lz4 !== undefined && payload.length >= this.#config.compressMinSize
+      const packed = this.#lz4 !== undefined && payload.length >= this.#config!.compressMinSize
         ? compressMessage(payload, this.#lz4)
         : undefined;
       if (packed === undefined) this.outbox.addV2(0, payload);
@@ -323,7 +328,7 @@ export class Connection {
       case "failed":
         return undefined;
       case "handshake":
-        return this.#config.handshakeDeadline;
+        return this.#config!.handshakeDeadline;
       case "open":
         return this.#channel === undefined
           ? sooner(this.#frameDeadline(), sooner(this.#silenceDeadline(), this.#goneDeadline()))
@@ -337,7 +342,7 @@ export class Connection {
   /** Time has passed. */
   handleTimeout(now: number): void {
     if (this.#phase === "handshake") {
-      if (now >= this.#config.handshakeDeadline) this.#fail(this.#handshakeTimeout());
+      if (now >= this.#config!.handshakeDeadline) this.#fail(this.#handshakeTimeout());
       return;
     }
     if (this.#phase !== "open") return;
@@ -394,7 +399,7 @@ export class Connection {
   #handleFrame(channel: Channel, now: number): void {
     const { bytes, start, end } = this.#decoder;
     // A dialer is established before the listener has judged its proof.
-    if (bytes[start] === REJECT_BYTE && this.#config.role === "dialer") {
+    if (bytes[start] === REJECT_BYTE && this.#dialed) {
       const late = lateRejection(bytes.subarray(start, end), this.#negotiated!.nodeId);
       if (late !== undefined) throw late;
     }
@@ -421,8 +426,11 @@ export class Connection {
     this.#establish(negotiated, now);
   }
 
-  #newChannel({ capabilities, maxMessageSize }: Negotiated, now: number): Channel {
-    const config = this.#config;
+  #newChannel(
+    config: ConnectionConfig,
+    { capabilities, maxMessageSize }: Negotiated,
+    now: number,
+  ): Channel {
     const lz4 = capabilities.has("lz4") ? config.lz4 : undefined;
     const zstd = capabilities.has("zstd") ? config.zstd : undefined;
     const wanted = config.compressMethod === "zstd" && zstd !== undefined ? "zstd" : undefined;
@@ -448,10 +456,14 @@ export class Connection {
   #establish(negotiated: Negotiated, now: number): void {
     this.#negotiated = negotiated;
     this.#phase = "open";
-    if (negotiated.capabilities.has("lz4")) this.#lz4 = this.#config.lz4;
+    const config = this.#config!;
+    if (negotiated.capabilities.has("lz4")) this.#lz4 = config.lz4;
     const { maxMessageSize, version } = negotiated;
     this.#decoder.maxFrameBytes = maxMessageSize + FRAME_OVERHEAD[version];
-    if (version === 3) this.#channel = this.#newChannel(negotiated, now);
+    if (version === 3) {
+      this.#channel = this.#newChannel(config, negotiated, now);
+      this.#config = undefined;
+    }
     this.#sink.onEstablished(negotiated);
   }
 
@@ -459,11 +471,11 @@ export class Connection {
   #handleCut(): void {
     if (this.#phase === "failed") return;
     if (this.#phase === "handshake") {
-      const stage = this.#config.role === "dialer"
+      const stage = this.#dialed
         ? "the listener closed the connection before it answered; it may have refused our " +
           "certificate, or expect TLS"
         : "the dialer closed the connection before its part of the handshake was complete";
-      const { expectNodeId: peer } = this.#config;
+      const { expectNodeId: peer } = this.#config!;
       const message = `Cannot complete the handshake: ${stage}`;
       // A listener that died, and one that refused our certificate, look the same from here.
       return this.#fail(new HandshakeError(message, undefined, { peer, retryable: true }));
@@ -510,13 +522,13 @@ export class Connection {
   }
 
   #deadlineOf(receivedAt: number, since: number): number {
-    const { ioTimeoutMs } = this.#config;
+    const ioTimeoutMs = this.#ioTimeoutMs;
     return Math.min(receivedAt + ioTimeoutMs, since + ioTimeoutMs * WHOLE_FRAME_FACTOR);
   }
 
   #silenceDeadline(): number | undefined {
-    const { keepaliveMs, role } = this.#config;
-    if (keepaliveMs === undefined || role === "listener" || this.#silenceTold) return undefined;
+    const keepaliveMs = this.#config?.keepaliveMs;
+    if (keepaliveMs === undefined || !this.#dialed || this.#silenceTold) return undefined;
     // While we don't read we are silent all the same, and the other side must hear of us.
     return Math.min(this.#receivedAt, this.#sentAt) + keepaliveMs;
   }
@@ -524,19 +536,19 @@ export class Connection {
   /** A dialer that renews silent connections said so in its hello: then silence means it has gone. */
   #goneDeadline(): number | undefined {
     const interval = this.#negotiated?.keepaliveMs;
-    if (interval === undefined || this.#config.role === "dialer" || this.#held) return undefined;
+    if (interval === undefined || this.#dialed || this.#held) return undefined;
     return this.#receivedAt + interval * MISSED_INTERVALS;
   }
 
   #handshakeTimeout(): TransportError {
     return new TransportError("Timeout", "Cannot complete the handshake: it took too long", {
-      peer: this.#config.expectNodeId,
+      peer: this.#config?.expectNodeId,
     });
   }
 
   #error(code: "Timeout" | "ConnectionClosed" | "InvalidFrame", problem: string): TransportError {
     return new TransportError(code, `Cannot go on with the connection: ${problem}`, {
-      peer: this.#negotiated?.nodeId ?? this.#config.expectNodeId,
+      peer: this.#negotiated?.nodeId ?? this.#config?.expectNodeId,
     });
   }
 
