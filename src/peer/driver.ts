@@ -14,6 +14,7 @@ import {
 } from "../protocol/connection.ts";
 import { Fifo } from "../protocol/fifo.ts";
 import type { Negotiated } from "../protocol/handshake.ts";
+import { isReusable } from "../protocol/outbox.ts";
 import type { OfferedSession } from "../protocol/handshaker.ts";
 import type { Channel } from "../protocol/v3/channel.ts";
 import { MAX_EARLY_SUBSTREAMS, type Substream } from "../protocol/v3/substream.ts";
@@ -98,6 +99,7 @@ interface Carried {
 /** Most connections never have any, and there may be thousands of connections. */
 const NO_SUBSTREAMS = new Map<Substream, Carried>();
 const NOTHING_DIRTY = new Set<Substream>();
+const NO_LINKS: readonly Link[] = [];
 
 /** A connection at work. */
 export class Driver implements ConnectionSink, LinkEvents, Timed {
@@ -170,7 +172,7 @@ export class Driver implements ConnectionSink, LinkEvents, Timed {
   /** Those with something to write, or to end. */
   #dirty = NOTHING_DIRTY;
   /** Sub-streams of the peer that came before the handshake was complete. */
-  #early: Link[] = [];
+  #early = NO_LINKS;
 
   /** Takes the link over; the hello of a dialer leaves at once. */
   constructor(link: Link, config: DriverConfig, owner: DriverOwner) {
@@ -291,9 +293,9 @@ export class Driver implements ConnectionSink, LinkEvents, Timed {
 
   /** @ignore */
   recycle(chunk: Uint8Array): void {
-    if (this.#closed) return;
+    if (this.#closed || !isReusable(chunk)) return;
     // Whatever the peer says: it may be written over once it has left.
-    if (this.link.bufferedBytes === 0) this.#recycle(chunk);
+    if (this.link.bufferedBytes === 0) this.#connection.outbox.recycle(chunk);
     else (this.#lent ??= new Fifo()).push({ chunk, end: this.#givenBytes });
   }
 
@@ -317,7 +319,9 @@ export class Driver implements ConnectionSink, LinkEvents, Timed {
     }
     this.bytesSent += chunk.length;
     this.#givenBytes += chunk.length;
-    if (!kept) (this.#lent ??= new Fifo()).push({ chunk, end: this.#givenBytes });
+    if (!kept && isReusable(chunk)) {
+      (this.#lent ??= new Fifo()).push({ chunk, end: this.#givenBytes });
+    }
     this.#connection.handleWritten(now);
     this.#congested = !this.link.write(chunk) || this.#congested;
     this.#noteUse(now);
@@ -384,7 +388,7 @@ export class Driver implements ConnectionSink, LinkEvents, Timed {
     if (this.#closing) return discard(link);
     // A stream of its own may come before the handshake that it is for.
     if (this.#connection.open && this.#early.length === 0) return this.#accept(link);
-    this.#early.push(link);
+    this.#early = [...this.#early, link];
     if (this.#early.length <= MAX_EARLY_SUBSTREAMS) return;
     this.close(
       new TransportError("InvalidFrame", "Cannot go on with the connection: too many sub-streams"),
@@ -393,7 +397,7 @@ export class Driver implements ConnectionSink, LinkEvents, Timed {
 
   #acceptEarly(): void {
     const early = this.#early;
-    this.#early = [];
+    this.#early = NO_LINKS;
     for (const link of early) this.#accept(link);
   }
 
@@ -443,7 +447,7 @@ export class Driver implements ConnectionSink, LinkEvents, Timed {
     for (const { link } of this.#substreams.values()) link.close();
     this.#substreams = NO_SUBSTREAMS;
     for (const link of this.#early) discard(link);
-    this.#early = [];
+    this.#early = NO_LINKS;
   }
 
   /** As `#watchWrites`, for a sub-stream. */
@@ -686,8 +690,6 @@ export class Driver implements ConnectionSink, LinkEvents, Timed {
 
   // --- helpers ---
 
-  readonly #recycle = (chunk: Uint8Array): void => this.#connection.outbox.recycle(chunk);
-
   /** Runs as a microtask; goes once more round while messages keep coming in the same turn. */
   readonly #flushLater = (): void => {
     const bytes = this.#connection.outbox.bytes;
@@ -718,14 +720,15 @@ export class Driver implements ConnectionSink, LinkEvents, Timed {
   #settle(now: number): void {
     const { bufferedBytes } = this.link;
     if (bufferedBytes === 0) this.#inflightMessages = 0;
-    this.#tail.trim(now, bufferedBytes, this.#recycle);
+    const { outbox } = this.#connection;
+    this.#tail.trim(now, bufferedBytes, outbox);
     const left = this.#givenBytes - bufferedBytes;
     const queue = this.#lent;
     if (queue === undefined) return;
     for (let lent = queue.peek(); lent !== undefined; lent = queue.peek()) {
       if (lent.end > left) break;
       queue.shift();
-      this.#recycle(lent.chunk);
+      outbox.recycle(lent.chunk);
     }
   }
 

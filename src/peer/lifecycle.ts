@@ -4,7 +4,7 @@
  * @module
  */
 
-import { type ConnectionState, StateMachine } from "../protocol/state.ts";
+import { checkChange, type ConnectionState } from "../protocol/state.ts";
 
 /** One change of a connection's state. */
 export interface StateChange {
@@ -18,30 +18,45 @@ export interface StateChange {
   readonly reason: string;
 }
 
+/** Who is told of changes. */
+export interface LifecycleListener {
+  /** A connection has changed; the node id is that of the other end, where it is known. */
+  onStateChange(nodeId: string | undefined, change: StateChange): void;
+}
+
 /** The state of a connection, told to a listener at every change. */
 export class Lifecycle {
   /** Unique within the endpoint. */
   readonly id: number;
-  readonly #machine: StateMachine;
-  readonly #onChange: (change: StateChange) => void;
+  /** The node at the other end, once it is known. */
+  nodeId: string | undefined;
+  readonly #listener: LifecycleListener;
+  #state: ConnectionState;
 
   /** Starts in `initial` without telling anybody. */
-  constructor(id: number, initial: ConnectionState, onChange: (change: StateChange) => void) {
+  constructor(
+    id: number,
+    initial: ConnectionState,
+    nodeId: string | undefined,
+    listener: LifecycleListener,
+  ) {
     this.id = id;
-    this.#machine = new StateMachine(initial);
-    this.#onChange = onChange;
+    this.nodeId = nodeId;
+    this.#listener = listener;
+    this.#state = initial;
   }
 
   /** The state now. */
   get state(): ConnectionState {
-    return this.#machine.state;
+    return this.#state;
   }
 
   /** Changes the state; an impossible change throws, for it is a bug. The same state is no change. */
   change(to: ConnectionState, reason: string): void {
-    const from = this.#machine.state;
+    const from = this.#state;
     if (from === to) return;
-    this.#machine.change(to);
-    this.#onChange({ connection: this.id, from, to, reason });
+    checkChange(from, to);
+    this.#state = to;
+    this.#listener.onStateChange(this.nodeId, { connection: this.id, from, to, reason });
   }
 }

@@ -29,7 +29,7 @@ import { Lifecycle, type StateChange } from "./lifecycle.ts";
 import type { ExchangeHost } from "./exchange.ts";
 import type { Undelivered } from "./outgoing.ts";
 import { Peer, type PeerHealth, type PeerHost } from "./peer.ts";
-import { newSessionId } from "./peer_session.ts";
+import { newSessionId, NOTHING } from "./peer_session.ts";
 import type { DialAttempt } from "./slot.ts";
 import { Timers } from "./timers.ts";
 import { GOAWAY, LANE_NAMES, type LaneName } from "../protocol/v3/types.ts";
@@ -281,16 +281,8 @@ export class PeerManager implements PeerHost, AcceptedHost {
   /** @ignore */
   newLifecycle(nodeId: string | undefined, state: "connecting" | "handshaking"): Lifecycle {
     const id = ++this.#lastConnection;
-    const lifecycle: Lifecycle = new Lifecycle(
-      id,
-      state,
-      (change) => this.#host.onStateChange(nodeId ?? this.#owners.get(lifecycle), change),
-    );
-    return lifecycle;
+    return new Lifecycle(id, state, nodeId, this.#host);
   }
-
-  /** Whose an accepted connection turned out to be. */
-  readonly #owners = new WeakMap<Lifecycle, string>();
 
   /** @ignore */
   async dial(peer: Peer, attempt: DialAttempt): Promise<void> {
@@ -510,7 +502,7 @@ export class PeerManager implements PeerHost, AcceptedHost {
     const peer = this.#peers.get(negotiated.nodeId);
     if (peer !== undefined) return peer.offerSession(negotiated);
     const id = newSessionId(this.environment);
-    return { offer: { id, resumed: false, received: [0, 0, 0] }, generation: this.#generation };
+    return { offer: { id, resumed: false, received: NOTHING }, generation: this.#generation };
   }
 
   /** @ignore */
@@ -519,7 +511,7 @@ export class PeerManager implements PeerHost, AcceptedHost {
     this.#host.limits.countEstablished(1);
     this.#tally.established(driver);
     const { nodeId } = driver.negotiated!;
-    this.#owners.set(lifecycle, nodeId);
+    lifecycle.nodeId = nodeId;
     const peer = this.#getOrMake(nodeId, driver.generation);
     driver.identity = identity;
     this.#noteAdvertised(peer, driver);

@@ -72,7 +72,7 @@ export interface OutgoingHost {
   /** Sends a message in a datagram; false: there is none that it fits into. */
   sendDatagram(payload: Uint8Array, plan: SendPlan): boolean;
   /** Every connection there is. */
-  drivers(): readonly Driver[];
+  readonly drivers: readonly Driver[];
   onUndelivered(message: Undelivered): void;
   /** Limits of what is sent; a session knows them itself. */
   readonly pace: Pace | undefined;
@@ -82,7 +82,6 @@ export interface OutgoingHost {
 export interface OutgoingLimits {
   readonly maxPendingMessages: number;
   readonly maxPendingBytes: number;
-  readonly bucket: TokenBucket | undefined;
 }
 
 /** A message as it is reported. */
@@ -96,8 +95,7 @@ interface Reported {
 export class Outgoing {
   /** What waits for a connection, or for room on one. */
   readonly backlog: Backlog = new Backlog();
-  /** Where payloads are copied. */
-  readonly copies: PayloadCopies = new PayloadCopies();
+  #copies: PayloadCopies | undefined;
   readonly #host: OutgoingHost;
   readonly #limits: OutgoingLimits;
   readonly #bucket: TokenBucket | undefined;
@@ -110,12 +108,17 @@ export class Outgoing {
   readonly #flushes = new WaiterSet();
 
   /** Makes an empty way out. */
-  constructor(host: OutgoingHost, limits: OutgoingLimits) {
+  constructor(host: OutgoingHost, limits: OutgoingLimits, bucket: TokenBucket | undefined) {
     this.#host = host;
     this.#limits = limits;
-    this.#bucket = limits.bucket;
+    this.#bucket = bucket;
     this.#asksEarly = limits.maxPendingMessages * WRITTEN_AS_ONE < 2 * ACK_FRAMES ||
       limits.maxPendingBytes < 2 * ACK_BYTES;
+  }
+
+  /** Where payloads are copied. */
+  get copies(): PayloadCopies {
+    return this.#copies ??= new PayloadCopies();
   }
 
   /** Messages accepted and not yet given to the network or, in version 3, not acknowledged. */
@@ -132,7 +135,7 @@ export class Outgoing {
   get idle(): boolean {
     return this.backlog.messages === 0 && this.#waiting.size === 0 &&
       (this.#host.session()?.idle ?? true) &&
-      this.#host.drivers().every((driver) => driver.pendingBytes === 0);
+      this.#host.drivers.every((driver) => driver.pendingBytes === 0);
   }
 
   /** Takes a message if that needs no waiting. `"full"` and `"limited"` refuse it. */

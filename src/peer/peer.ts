@@ -83,7 +83,8 @@ export interface PeerHost {
 const NO_ADDRESSES: readonly string[] = [];
 
 /** A peer. */
-export class Peer implements DriverOwner, PoolOwner, PeerSessionHost, ExchangeLink, Timed {
+export class Peer
+  implements DriverOwner, PoolOwner, PeerSessionHost, ExchangeLink, OutgoingHost, Timed {
   readonly nodeId: string;
   readonly ownNodeId: string;
   readonly settings: PoolSettings;
@@ -146,11 +147,7 @@ export class Peer implements DriverOwner, PoolOwner, PeerSessionHost, ExchangeLi
     this.#bucketIn = newBucket(host);
     this.pace = paceOf(this, host);
     this.seal = host.sealFor(nodeId);
-    this.#outgoing = new Outgoing(new WayOut(this, host), {
-      maxPendingMessages: options.maxPendingMessages,
-      maxPendingBytes: options.maxPendingBytes,
-      bucket: newBucket(host),
-    });
+    this.#outgoing = new Outgoing(this, options, newBucket(host));
     this.#session = new PeerSession(this, generation);
     this.exchange = new Exchange(this.nodeId, this.#outgoing.backlog, host.exchange, this);
   }
@@ -603,6 +600,11 @@ export class Peer implements DriverOwner, PoolOwner, PeerSessionHost, ExchangeLi
     return true;
   }
 
+  /** @ignore */
+  onUndelivered(message: Undelivered): void {
+    this.#host.onUndelivered(this, message);
+  }
+
   // --- what the pool tells ---
 
   /** @ignore */
@@ -910,51 +912,6 @@ export class Peer implements DriverOwner, PoolOwner, PeerSessionHost, ExchangeLi
       this.releaseAll();
     });
     return false;
-  }
-}
-
-/** What the way out needs of a peer. */
-class WayOut implements OutgoingHost {
-  readonly nodeId: string;
-  readonly traffic: TrafficStats;
-  readonly pace: PeerPace | undefined;
-  readonly #peer: Peer;
-  readonly #host: PeerHost;
-
-  constructor(peer: Peer, host: PeerHost) {
-    this.nodeId = peer.nodeId;
-    this.traffic = peer.traffic;
-    this.pace = peer.pace;
-    this.#peer = peer;
-    this.#host = host;
-  }
-
-  now(): number {
-    return this.#host.environment.now();
-  }
-
-  session(): Session | undefined {
-    return this.#peer.session();
-  }
-
-  sender(): Driver | undefined {
-    return this.#peer.sender();
-  }
-
-  loose(): Driver | undefined {
-    return this.#peer.loose();
-  }
-
-  sendDatagram(payload: Uint8Array, plan: SendPlan): boolean {
-    return this.#peer.sendDatagram(payload, plan);
-  }
-
-  drivers(): readonly Driver[] {
-    return this.#peer.drivers;
-  }
-
-  onUndelivered(message: Undelivered): void {
-    this.#host.onUndelivered(this.#peer, message);
   }
 }
 

@@ -30,8 +30,10 @@ export const PROBE_MS = 2_000;
 const SESSION_ID_BYTES = 16;
 /** Names of a session that are remembered: a peer may make up as many as it likes. */
 const MAX_NAMES = 64;
-const NOTHING = [0, 0, 0] as const;
+/** What a new session has received, lane by lane. */
+export const NOTHING: readonly [number, number, number] = [0, 0, 0];
 const NO_IDS: readonly string[] = [];
+const NO_SESSIONS: readonly Session[] = [];
 
 /** What a session needs of the peer around it. */
 export interface PeerSessionHost {
@@ -93,7 +95,7 @@ export class PeerSession {
   /** Sessions without `resume`, each of one connection. */
   #single: Map<Driver, Session> | undefined;
   /** Sessions that have ended and whose last messages the application has not taken. */
-  readonly #past: Session[] = [];
+  #past = NO_SESSIONS;
 
   /** Without a session. `generation` is at least that of any session before. */
   constructor(host: PeerSessionHost, generation: number) {
@@ -180,7 +182,10 @@ export class PeerSession {
     const { claim } = negotiated;
     const sure = driver.dialed || claim !== undefined && this.#ownIds.includes(claim.id);
     if (this.#ids.length < MAX_NAMES) this.#ids = withId(this.#ids, offer.id);
-    if (!offer.resumed) this.#ownIds = withId(this.#ownIds, offer.id);
+    if (!offer.resumed) {
+      const only = this.#ids.length === 1 && this.#ownIds.length === 0;
+      this.#ownIds = only ? this.#ids : withId(this.#ownIds, offer.id);
+    }
     if (driver.dialed || claim !== undefined) this.#claimId = offer.id;
     else this.#claimId ??= offer.id;
     if (driver.dialed || claim !== undefined) this.#confirmed = true;
@@ -233,7 +238,7 @@ export class PeerSession {
       const past = this.#past[0]!;
       past.release(now);
       if (past.heldMessages > 0) return;
-      this.#past.shift();
+      this.#past = this.#past.filter((session) => session !== past);
     }
     this.#session?.release(now);
     for (const session of this.#single?.values() ?? []) session.release(now);
@@ -241,8 +246,7 @@ export class PeerSession {
 
   /** Gives up what was never acknowledged: its sender knows that it may not have arrived. */
   forgetPast(): void {
-    const kept = this.#past.filter(({ config }) => !config.resume);
-    this.#past.splice(0, this.#past.length, ...kept);
+    if (this.#past.length > 0) this.#past = this.#past.filter(({ config }) => !config.resume);
   }
 
   /** Everything written to a connection has left the process. */
@@ -399,7 +403,7 @@ export class PeerSession {
 
   #finish(session: Session, error: TransportError): void {
     const ended = session.end();
-    if (session.heldMessages > 0) this.#past.push(session);
+    if (session.heldMessages > 0) this.#past = [...this.#past, session];
     this.#host.onEnd(session, ended, error);
   }
 

@@ -72,10 +72,13 @@ interface Renewal {
   readonly done: () => void;
 }
 
+/** Who only ever dialed us has none. Nothing is put here. */
+const NO_SLOTS: Slot[] = [];
+
 /** All connections of a peer. */
 export class Pool implements SlotOwner, UpkeepHost {
   readonly #owner: PoolOwner;
-  #slots: Slot[] = [];
+  #slots = NO_SLOTS;
   /** Usable connections, oldest first. */
   #active: Member[] = [];
   /** Connections that end in order. */

@@ -8,6 +8,7 @@
 import { FrameDecoder } from "../protocol/frame.ts";
 import { decodeBodyV2, type Lz4 } from "../protocol/message.ts";
 import { Fifo } from "../protocol/fifo.ts";
+import type { Outbox } from "../protocol/outbox.ts";
 
 /** Bytes that are remembered after they have left the process. */
 const TAIL_BYTES = 4_194_304;
@@ -41,9 +42,9 @@ export class SentTail {
 
   /**
    * Forgets what is old or too much, but nothing of the last `bufferedBytes`, which have not left.
-   * `recycle` gets the chunks.
+   * The outbox gets the chunks back.
    */
-  trim(now: number, bufferedBytes: number, recycle: (chunk: Uint8Array) => void): void {
+  trim(now: number, bufferedBytes: number, outbox: Outbox): void {
     const entries = this.#entries;
     if (entries === undefined) return;
     for (let entry = entries.peek(); entry !== undefined; entry = entries.peek()) {
@@ -51,7 +52,7 @@ export class SentTail {
       if (!left || (this.#bytes <= TAIL_BYTES && entry.writtenAt + TAIL_MS > now)) return;
       entries.shift();
       this.#bytes -= entry.chunk.length;
-      recycle(entry.chunk);
+      outbox.recycle(entry.chunk);
     }
   }
 

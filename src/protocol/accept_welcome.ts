@@ -56,6 +56,7 @@ export function acceptWelcome(
   checkClock(welcome, local, context);
   const capabilities = agreedCapabilities(welcome, local, version);
   const agreedSize = smallerSize(local.maxMessageSize, maxMessageSize);
+  const terms = peerTerms(version, welcome, agreedSize);
   return {
     nodeId: welcome.nodeId,
     version,
@@ -63,7 +64,11 @@ export function acceptWelcome(
     maxMessageSize: agreedSize,
     incarnation: welcome.incarnation,
     keepaliveMs: announcedKeepalive(local),
-    ...peerTerms(version, welcome, agreedSize),
+    sessionGeneration: terms.sessionGeneration,
+    receiveWindow: terms.receiveWindow,
+    features: terms.features,
+    maxStreams: terms.maxStreams,
+    addresses: terms.addresses,
     claim: undefined,
     session: capabilities.has("resume") ? offeredSession(welcome, context) : undefined,
     publicKey: undefined,

@@ -4,8 +4,6 @@
  * @module
  */
 
-/** Places of a queue that holds anything: a power of two, as every capacity. */
-const MIN_CAPACITY = 16;
 /** An empty queue keeps at most so many places. */
 const MAX_KEPT_CAPACITY = 1024;
 
@@ -50,10 +48,14 @@ export class Fifo<T> {
 
   #grow(): void {
     const old = this.#places;
+    if (old.length === 0) {
+      // A power of two, as every capacity. Few: there are queues that hold one thing once.
+      this.#places = [undefined, undefined, undefined, undefined];
+      return;
+    }
     const places: (T | undefined)[] = [];
     for (let i = 0; i < old.length; i++) places.push(old[this.#head + i & old.length - 1]);
-    const capacity = Math.max(MIN_CAPACITY, 2 * old.length);
-    while (places.length < capacity) places.push(undefined);
+    while (places.length < 2 * old.length) places.push(undefined);
     this.#places = places;
     this.#head = 0;
   }

@@ -18,6 +18,8 @@ const MIN_SPENT_SLOTS = 32;
 /** A body of at most this many bytes among fragments is copied out of its chunk. */
 const MAX_COPY_BYTES = 1024;
 const NO_BYTES: Uint8Array = new Uint8Array(0);
+/** The queue of a decoder in which nothing waits: nothing is put here. */
+const NO_CHUNKS: Uint8Array[] = [];
 /** How a TLS record begins that a side sends first: an alert or a handshake, of a version 3.x. */
 const TLS_RECORDS: ReadonlySet<number> = new Set([0x1503, 0x1603]);
 
@@ -91,7 +93,7 @@ export class FrameDecoder {
   /** Where the unread part of `#chunk` starts. */
   #offset = 0;
   /** Chunks after `#chunk`; the slots before `#queueHead` are spent. */
-  #queue: Uint8Array[] = [];
+  #queue = NO_CHUNKS;
   #queueHead = 0;
   #bufferedBytes = 0;
   #headerBytes = 0;
@@ -155,7 +157,8 @@ export class FrameDecoder {
     if (chunk.length === 0 || this.#failure !== undefined) return;
     this.#bufferedBytes += chunk.length;
     if (this.#offset < this.#chunk.length) {
-      this.#queue.push(chunk);
+      if (this.#queue === NO_CHUNKS) this.#queue = [chunk];
+      else this.#queue.push(chunk);
     } else {
       this.#chunk = chunk;
       this.#offset = 0;
@@ -261,7 +264,7 @@ export class FrameDecoder {
       : wrongLength(length, this.#maxFrameBytes);
     this.#chunk = NO_BYTES;
     this.#offset = 0;
-    this.#queue = [];
+    this.#queue = NO_CHUNKS;
     this.#queueHead = 0;
     this.#bufferedBytes = 0;
     throw this.#failure;

@@ -21,6 +21,7 @@ import {
   type SessionClaim,
   type SessionOffer,
 } from "./handshake.ts";
+import { sharedSet } from "./negotiate.ts";
 import { parseProof } from "./proof.ts";
 import { type ProofConfig, Prover } from "./prover.ts";
 import type { Rejection } from "./rejection.ts";
@@ -191,7 +192,7 @@ export class Handshaker {
       return { negotiated: { ...accepted, session: offer }, generation };
     }
     const rest = [...accepted.capabilities].filter((capability) => capability !== "resume");
-    return { negotiated: { ...accepted, capabilities: new Set(rest), claim: undefined } };
+    return { negotiated: { ...accepted, capabilities: sharedSet(rest), claim: undefined } };
   }
 
   #welcome(

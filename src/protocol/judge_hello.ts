@@ -60,6 +60,8 @@ export function judgeHello(hello: Hello, local: LocalIdentity, context: JudgeCon
 function agreement(hello: Hello, local: LocalIdentity, version: ProtocolVersion): Negotiated {
   const capabilities = commonCapabilities(version, local.capabilities, hello.capabilities);
   const maxMessageSize = smallerSize(local.maxMessageSize, hello.maxMessageSize);
+  const terms = peerTerms(version, hello, maxMessageSize);
+  // Member by member: what is spread into an object has its place outside of it, and there are many.
   return {
     nodeId: hello.nodeId,
     version,
@@ -67,7 +69,11 @@ function agreement(hello: Hello, local: LocalIdentity, version: ProtocolVersion)
     maxMessageSize,
     incarnation: hello.incarnation,
     keepaliveMs: hello.keepaliveMs,
-    ...peerTerms(version, hello, maxMessageSize),
+    sessionGeneration: terms.sessionGeneration,
+    receiveWindow: terms.receiveWindow,
+    features: terms.features,
+    maxStreams: terms.maxStreams,
+    addresses: terms.addresses,
     claim: capabilities.has("resume") ? hello.session : undefined,
     session: undefined,
     publicKey: undefined,

@@ -106,11 +106,22 @@ export function commonCapabilities(
   ours: readonly Capability[],
   theirs: readonly string[],
 ): ReadonlySet<Capability> {
-  return new Set(
+  return sharedSet(
     ours.filter((capability) =>
       theirs.includes(capability) && (version === 3 || capability === "lz4")
     ),
   );
+}
+
+/** One set for all connections that agreed on the same: there are few ways to agree. */
+const sets = new Map<string, ReadonlySet<Capability>>();
+
+/** A set of these, which nobody must change. */
+export function sharedSet(capabilities: readonly Capability[]): ReadonlySet<Capability> {
+  const key = capabilities.join();
+  let set = sets.get(key);
+  if (set === undefined) sets.set(key, set = new Set(capabilities));
+  return set;
 }
 
 /** The smaller of both sizes; ours where the other side did not say. */

@@ -30,7 +30,7 @@ export class Outbox {
   #length = 0;
   #messages = 0;
   #nextBufferBytes = FIRST_BUFFER_BYTES;
-  readonly #spare: WeakRef<ArrayBufferLike>[] = [];
+  #spare: WeakRef<ArrayBufferLike>[] | undefined;
 
   /** Bytes gathered and not taken. */
   get bytes(): number {
@@ -52,9 +52,10 @@ export class Outbox {
    * not held: the collector may have it at any time, so that connections that were busy once cost
    * nothing.
    */
-  recycle({ buffer }: Uint8Array): void {
-    if (buffer.byteLength !== BUSY_BUFFER_BYTES) return;
-    if (this.#spare.length < MAX_SPARE_BUFFERS) this.#spare.push(new WeakRef(buffer));
+  recycle(chunk: Uint8Array): void {
+    if (!isReusable(chunk)) return;
+    const spare = this.#spare ??= [];
+    if (spare.length < MAX_SPARE_BUFFERS) spare.push(new WeakRef(chunk.buffer));
   }
 
   /** Adds a frame that is no application message (handshake). */
@@ -159,12 +160,17 @@ export class Outbox {
   }
 
   #busyBuffer(): Uint8Array {
-    for (let spare = this.#spare.pop(); spare !== undefined; spare = this.#spare.pop()) {
+    for (let spare = this.#spare?.pop(); spare !== undefined; spare = this.#spare?.pop()) {
       const buffer = spare.deref();
       if (buffer !== undefined) return new Uint8Array(buffer);
     }
     return new Uint8Array(BUSY_BUFFER_BYTES);
   }
+}
+
+/** Whether `recycle` has a use for a chunk. */
+export function isReusable({ buffer }: Uint8Array): boolean {
+  return buffer.byteLength === BUSY_BUFFER_BYTES;
 }
 
 /** A small buffer is cut from memory that others are cut from, too. No byte of it is used twice. */

@@ -36,6 +36,16 @@ export function canChange(from: ConnectionState, to: ConnectionState): boolean {
   return CHANGES[from].includes(to);
 }
 
+/**
+ * Refuses a change that can't be.
+ *
+ * @throws {Error} If `to` can't follow `from`: a bug of the caller, never bad input.
+ */
+export function checkChange(from: ConnectionState, to: ConnectionState): void {
+  if (canChange(from, to)) return;
+  throw new Error(`Cannot change a connection from ${from} to ${to}: impossible change`);
+}
+
 /** The state of one connection. */
 export class StateMachine {
   #state: ConnectionState;
@@ -57,9 +67,7 @@ export class StateMachine {
    * The state stays what it was.
    */
   change(to: ConnectionState): void {
-    if (!canChange(this.#state, to)) {
-      throw new Error(`Cannot change a connection from ${this.#state} to ${to}: impossible change`);
-    }
+    checkChange(this.#state, to);
     this.#state = to;
   }
 }

@@ -99,9 +99,10 @@ export function readTerms(version: number, fields: Fields): SentTerms {
   return {
     sessionGeneration: fields.integer("session_generation", 0),
     receiveWindow: fields.integer("receive_window", 1),
-    features: fields.list("features", MAX_FEATURES, FEATURE, form) ?? [],
+    features: fields.list("features", MAX_FEATURES, FEATURE, form) ?? NO_TERMS.features,
     maxStreams: fields.integer("max_streams", 0, MAX_STREAMS),
-    addresses: fields.list("addresses", MAX_ADDRESSES, ADDRESS, ADDRESS_FORM) ?? [],
+    addresses: fields.list("addresses", MAX_ADDRESSES, ADDRESS, ADDRESS_FORM) ??
+      NO_TERMS.addresses,
   };
 }
 

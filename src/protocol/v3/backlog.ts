@@ -31,11 +31,7 @@ export function isMarker(waiting: Waiting): waiting is Marker {
 /** Three queues. The owner keeps their bounds. */
 export class Backlog {
   /** Made when something waits in them. */
-  readonly #lanes: [LaneQueue | undefined, LaneQueue | undefined, LaneQueue | undefined] = [
-    undefined,
-    undefined,
-    undefined,
-  ];
+  #lanes = NO_QUEUES;
   /** Messages that somebody follows, and may take out of the middle. */
   #followed: Set<OutMessage> | undefined;
   /** Those that were taken out. */
@@ -158,6 +154,7 @@ export class Backlog {
   }
 
   #queueOf(lane: Lane): LaneQueue {
+    if (this.#lanes === NO_QUEUES) this.#lanes = [undefined, undefined, undefined];
     return this.#lanes[lane] ??= new LaneQueue();
   }
 
@@ -176,3 +173,8 @@ class LaneQueue {
   messages = 0;
   bytes = 0;
 }
+
+type LaneQueues = [LaneQueue | undefined, LaneQueue | undefined, LaneQueue | undefined];
+
+/** Most backlogs never hold anything. Nothing is put here. */
+const NO_QUEUES: LaneQueues = [undefined, undefined, undefined];

@@ -90,6 +90,8 @@ export interface ChannelSink {
 
 /** Most connections never have any. */
 const NO_SUBSTREAMS = new Set<Substream>();
+/** Nothing is put here. */
+const NO_RUNS: Run[] = [];
 
 /** A connection in version 3. */
 export class Channel implements LaneChannel {
@@ -111,7 +113,8 @@ export class Channel implements LaneChannel {
   readonly #config: ChannelConfig;
   readonly #sink: ChannelSink;
   #session: ChannelSession | undefined;
-  #batchRuns: Run[] = [];
+  #batchRuns = NO_RUNS;
+  #newBatch: ((chunk: Uint8Array, runs: number) => Batch | undefined) | undefined;
   #token = 0;
   #pingSentAt: number | undefined;
   #lastPingAt: number;
@@ -245,10 +248,9 @@ export class Channel implements LaneChannel {
   }
 
   #newSubstream(ours: boolean): Substream {
-    return new Substream(this.codec, this.#config.substreamFrameBytes!, ours, this.#finishSoon);
+    const finishSoon = (sub: Substream) => this.link.flushSubstreamSoon?.(sub);
+    return new Substream(this.codec, this.#config.substreamFrameBytes!, ours, finishSoon);
   }
-
-  readonly #finishSoon = (sub: Substream): void => this.link.flushSubstreamSoon?.(sub);
 
   /**
    * Takes a frame's body, the bytes from `start` to `end`. True: nobody looks at it any more, and
@@ -300,7 +302,8 @@ export class Channel implements LaneChannel {
 
   /** A run was begun in the batch under way. */
   addRun(run: Run): void {
-    this.#batchRuns.push(run);
+    if (this.#batchRuns === NO_RUNS) this.#batchRuns = [run];
+    else this.#batchRuns.push(run);
   }
 
   /** The batch was taken out of the outbox: its runs are kept in it. False: they are kept elsewhere. */
@@ -308,14 +311,13 @@ export class Channel implements LaneChannel {
     this.openRun = undefined;
     const runs = this.#batchRuns;
     if (runs.length === 0) return false;
-    this.#batchRuns = [];
+    this.#batchRuns = NO_RUNS;
+    this.#newBatch ??= (chunk, runs) => {
+      // Without acknowledgements, nobody says when it has arrived.
+      return this.resume ? { runs, free: () => this.link.recycle?.(chunk) } : undefined;
+    };
     return sealRuns(runs, chunk, this.#newBatch);
   }
-
-  readonly #newBatch = (chunk: Uint8Array, runs: number): Batch | undefined => {
-    // Without acknowledgements, nobody says when it has arrived.
-    return this.resume ? { runs, free: () => this.link.recycle?.(chunk) } : undefined;
-  };
 
   /**
    * Asks the peer for a sign of life, and for its acknowledgements; `again` asks once more after

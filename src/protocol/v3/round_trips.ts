@@ -6,6 +6,9 @@
 
 /** Samples kept for the percentiles. */
 const SAMPLES = 128;
+/** Below this number there is no room for more than there are. */
+const FEW_SAMPLES = 16;
+const NO_SAMPLES: readonly number[] = [];
 /** Weight of a new sample in the smoothed time (RFC 6298: 1/8). */
 const ALPHA = 1 / 8;
 
@@ -27,7 +30,7 @@ export interface RoundTrip {
 
 /** Collects them. */
 export class RoundTrips {
-  readonly #samples: number[] = [];
+  #samples: readonly number[] = NO_SAMPLES;
   /** Where the next sample goes. */
   #next = 0;
   #last = 0;
@@ -43,11 +46,19 @@ export class RoundTrips {
   /** Takes a round trip of so many milliseconds. */
   add(ms: number): void {
     const sample = Math.max(0, ms);
-    this.#samples[this.#next] = this.#last = sample;
-    this.#next = (this.#next + 1) % SAMPLES;
+    this.#last = sample;
+    this.#keep(sample);
     this.#smoothed += this.#count === 0 ? sample : (sample - this.#smoothed) * ALPHA;
     this.#min = Math.min(this.#min, sample);
     this.#count++;
+  }
+
+  #keep(sample: number): void {
+    const samples = this.#samples;
+    // Most connections measure few, and an array makes room for many at once.
+    if (samples.length < FEW_SAMPLES) this.#samples = withOne(samples, sample);
+    else (samples as number[])[this.#next] = sample;
+    this.#next = (this.#next + 1) % SAMPLES;
   }
 
   /** Takes in what another connection has measured: its last samples, and how many there were. */
@@ -75,4 +86,8 @@ export class RoundTrips {
       count: this.#count,
     };
   }
+}
+
+function withOne(samples: readonly number[], sample: number): number[] {
+  return samples.length === 0 ? [sample] : samples.concat(sample);
 }

@@ -95,8 +95,8 @@ interface Tracked {
   readonly tracker: Tracker;
 }
 
-/** A lane, outwards. */
-export class SendLane {
+/** A lane, outwards. It counts itself what it alone has written and the peer has not acknowledged. */
+export class SendLane implements Unacked {
   readonly lane: Lane;
   /** The connection it is written to. */
   channel: LaneChannel | undefined;
@@ -104,8 +104,9 @@ export class SendLane {
   flight = 0;
   /** At-most-once messages whose connection broke before they were acknowledged. */
   lost = 0;
-  /** What this lane alone has written and the peer has not acknowledged. */
-  readonly unacked: Unacked = { charge: 0, messages: 0, bytes: 0 };
+  charge = 0;
+  messages = 0;
+  bytes = 0;
   readonly #unacked: Unacked;
   readonly #onDone: (message: OutMessage) => void;
   #nextId = 1;
@@ -116,7 +117,8 @@ export class SendLane {
   #tail: Run | undefined;
   #resend: Run | undefined;
   #current: { message: OutMessage; run: Run; at: number } | undefined;
-  readonly #tracked = new Fifo<Tracked>();
+  /** Made when somebody wants to know what becomes of a message. */
+  #tracked: Fifo<Tracked> | undefined;
 
   /**
    * `unacked` is shared by the lanes of a session; `onDone` gets every message of several fragments
@@ -201,7 +203,7 @@ export class SendLane {
     const { tracker } = message;
     if (tracker !== undefined) {
       tracker.onNumbered?.(id);
-      this.#tracked.push({ id, atMostOnce: message.atMostOnce, tracker });
+      this.#track({ id, atMostOnce: message.atMostOnce, tracker });
     }
   }
 
@@ -256,7 +258,7 @@ export class SendLane {
     }
     this.#current = undefined;
     const { tracker } = message;
-    if (tracker !== undefined) this.#tracked.push({ id, atMostOnce: false, tracker });
+    if (tracker !== undefined) this.#track({ id, atMostOnce: false, tracker });
     return tracker !== undefined;
   }
 
@@ -267,7 +269,7 @@ export class SendLane {
     // A message that is half written counts as a whole: the number of its last fragment is known.
     const id = current === undefined ? this.lastId : current.run.firstId +
       Math.ceil(current.message.payload.length / current.run.fragmentBytes) - 1;
-    this.#tracked.push({
+    this.#track({
       id,
       atMostOnce: false,
       tracker: { onAcked: () => reached(true), onEnded: () => reached(false) },
@@ -346,13 +348,13 @@ export class SendLane {
       if (!run.dropped) continue;
       this.lost += run.messages;
       add(this.#unacked, 0, -run.messages, -run.bytes);
-      add(this.unacked, 0, -run.messages, -run.bytes);
+      add(this, 0, -run.messages, -run.bytes);
       run.messages = run.bytes = 0;
     }
-    for (let left = this.#tracked.length; left > 0; left--) {
-      const tracked = this.#tracked.shift()!;
+    for (let left = this.#tracked?.length ?? 0; left > 0; left--) {
+      const tracked = this.#tracked!.shift()!;
       if (tracked.atMostOnce) tracked.tracker.onEnded?.("unknown");
-      else this.#tracked.push(tracked);
+      else this.#track(tracked);
     }
   }
 
@@ -360,7 +362,7 @@ export class SendLane {
   end(): EndedMessage[] {
     const ended: EndedMessage[] = [];
     for (let run = this.#head; run !== undefined; run = run.next) this.#takeOut(run, ended);
-    for (let next = this.#tracked.shift(); next !== undefined; next = this.#tracked.shift()) {
+    for (let next = this.#tracked?.shift(); next !== undefined; next = this.#tracked?.shift()) {
       next.tracker.onEnded?.("unknown");
     }
     this.#current?.message.tracker?.onEnded?.("unknown");
@@ -483,7 +485,7 @@ export class SendLane {
     run.bytes += bytes;
     this.flight += charge;
     add(this.#unacked, charge, messages, bytes);
-    add(this.unacked, charge, messages, bytes);
+    add(this, charge, messages, bytes);
   }
 
   /** Frames up to `id` of a run are acknowledged. Shares of the middle are estimates, the end is exact. */
@@ -503,13 +505,19 @@ export class SendLane {
     run.bytes -= bytes;
     this.flight = Math.max(0, this.flight - charge);
     add(this.#unacked, -charge, -messages, -bytes);
-    add(this.unacked, -charge, -messages, -bytes);
+    add(this, -charge, -messages, -bytes);
+  }
+
+  #track(tracked: Tracked): void {
+    (this.#tracked ??= new Fifo()).push(tracked);
   }
 
   #tellTracked(id: number): void {
-    for (let next = this.#tracked.peek(); next !== undefined; next = this.#tracked.peek()) {
+    const queue = this.#tracked;
+    if (queue === undefined) return;
+    for (let next = queue.peek(); next !== undefined; next = queue.peek()) {
       if (next.id > id) return;
-      this.#tracked.shift();
+      queue.shift();
       next.tracker.onAcked?.();
     }
   }

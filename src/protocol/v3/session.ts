@@ -120,6 +120,9 @@ export interface SessionSink {
   onTimer(): void;
 }
 
+/** Something of each lane. */
+type ByLane<T> = readonly [T, T, T];
+
 /** A message that ended with the session, and what is known of it. */
 export type Ended = EndedMessage;
 
@@ -131,6 +134,13 @@ const PLAIN: SmallMessage = {
   tracker: undefined,
 };
 const NO_BYTES: Uint8Array = new Uint8Array(0);
+const NO_NUMBERS: ByLane<number> = [0, 0, 0];
+/** Stand for lanes of which nothing has come, in every session. */
+const NO_LANES: ByLane<ReceiveLane> = [
+  new ReceiveLane(CONTROL, 0),
+  new ReceiveLane(NORMAL, 0),
+  new ReceiveLane(BULK, 0),
+];
 const NO_STREAMS: StreamSource = { ready: () => false, next: () => undefined };
 
 /** A session. */
@@ -145,11 +155,11 @@ export class Session implements ChannelSession {
   readonly #sink: SessionSink;
   readonly #unacked: Unacked = { charge: 0, messages: 0, bytes: 0 };
   readonly #out: readonly [SendLane, SendLane, SendLane];
-  readonly #in: readonly [ReceiveLane, ReceiveLane, ReceiveLane];
-  readonly #channels: Channel[] = [];
+  #in = NO_LANES;
+  #channels: readonly Channel[] = [];
   readonly #received = new Received();
   /** What the peer said it had, when it last said so. */
-  readonly #peerReceived: [number, number, number] = [0, 0, 0];
+  #peerReceived = NO_NUMBERS;
   /** A peer must not wait for its window to open: it hears of each quarter of it. */
   readonly #ackFramesAt: number;
   readonly #ackBytesAt: number;
@@ -187,9 +197,6 @@ export class Session implements ChannelSession {
     const quarter = config.receiveWindow / 4;
     this.#ackFramesAt = Math.min(ACK_FRAMES, quarter / MIN_CHARGE_BYTES);
     this.#ackBytesAt = Math.min(ACK_BYTES, quarter);
-    const { maxMessageSize, receiveWindow } = config;
-    const lane = (lane: Lane) => new ReceiveLane(lane, maxMessageSize, receiveWindow);
-    this.#in = [lane(CONTROL), lane(NORMAL), lane(BULK)];
   }
 
   /** The highest numbers received in order: control, normal, bulk. */
@@ -219,7 +226,7 @@ export class Session implements ChannelSession {
 
   /** What a lane alone has written and the peer has not acknowledged. */
   unackedOf(lane: Lane): Readonly<Unacked> {
-    return this.#out[lane].unacked;
+    return this.#out[lane];
   }
 
   /** Messages received that the application has not taken. */
@@ -267,10 +274,12 @@ export class Session implements ChannelSession {
           "Cannot resume the session: the peer has what was never sent",
         );
       }
-      this.#peerReceived[lane] = Math.max(this.#peerReceived[lane], number);
+      if (number > this.#peerReceived[lane]) {
+        this.#peerReceived = changed(this.#peerReceived, lane, number);
+      }
     }
     channel.bind(this);
-    this.#channels.push(channel);
+    this.#channels = this.#channels.length === 0 ? [channel] : [...this.#channels, channel];
     // How long a round trip takes is only to be seen while nothing is under way.
     channel.measure(now);
     this.#tellAgain(now);
@@ -280,10 +289,9 @@ export class Session implements ChannelSession {
 
   /** A connection is gone. */
   detach(channel: Channel, now: number): void {
-    const index = this.#channels.indexOf(channel);
-    if (index < 0) return;
+    if (!this.#channels.includes(channel)) return;
     this.now = now;
-    this.#channels.splice(index, 1);
+    this.#channels = this.#channels.filter((other) => other !== channel);
     this.#withoutPump(() => channel.bind(undefined));
     for (const lane of this.#out) if (lane.channel === channel) lane.detach();
     if (this.#ended) return;
@@ -433,7 +441,8 @@ export class Session implements ChannelSession {
   /** @ignore */
   handleFrame(channel: Channel, frame: Frame, now: number, sub?: Substream): void {
     this.now = now;
-    const lane = this.#in[frame.lane];
+    let lane = this.#in[frame.lane];
+    if (lane === NO_LANES[frame.lane]) lane = this.#newLane(frame.lane);
     const first = sub?.check(frame);
     // What answers it must not wait either.
     if (frame.lane === CONTROL) {
@@ -569,7 +578,7 @@ export class Session implements ChannelSession {
       for (const sub of channel.substreams) sub.seal(sub.outbox.buffer);
       channel.bind(undefined);
     }
-    this.#channels.length = 0;
+    this.#channels = [];
     const { backlog } = this.config;
     const strays = backlog.filter(({ kind }) => kind !== KIND.data && kind !== KIND.request);
     for (const { tracker } of strays) tracker?.onEnded?.("unsent");
@@ -589,6 +598,13 @@ export class Session implements ChannelSession {
   }
 
   // --- helpers ---
+
+  #newLane(lane: Lane): ReceiveLane {
+    const { maxMessageSize, receiveWindow } = this.config;
+    const made = new ReceiveLane(lane, maxMessageSize, receiveWindow);
+    this.#in = changed(this.#in, lane, made);
+    return made;
+  }
 
   /** The lane whose held message the application gets next: bulk has its turn here, too. */
   get #held(): ReceiveLane | undefined {
@@ -990,4 +1006,8 @@ export class Session implements ChannelSession {
       this.#in.some((lane) => lane.heldMessages > 0) &&
       !this.#channels.some((other) => other.open);
   }
+}
+
+function changed<T>(from: ByLane<T>, lane: Lane, to: T): ByLane<T> {
+  return [lane === 0 ? to : from[0], lane === 1 ? to : from[1], lane === 2 ? to : from[2]];
 }
