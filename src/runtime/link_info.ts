@@ -18,7 +18,7 @@ export function linkInfo(
   address: SocketAddress,
   local: SocketEnd,
   remote: SocketEnd,
-  security: Pick<LinkInfo, "encrypted" | "peerCertificate">,
+  { encrypted, peerCertificate }: Pick<LinkInfo, "encrypted" | "peerCertificate">,
 ): LinkInfo {
   const remoteHost = normalizeHost(remote.host);
   return {
@@ -26,7 +26,8 @@ export function linkInfo(
     localAddress: address.formatUrl(normalizeHost(local.host), local.port),
     remoteAddress: address.formatUrl(remoteHost, remote.port),
     remoteHost,
-    ...security,
+    encrypted,
+    peerCertificate,
   };
 }
 

@@ -9,7 +9,7 @@ import * as tls from "node:tls";
 import type { Link, Listener, ListenOptions } from "../transport/transport.ts";
 import { linkInfo, normalizeHost } from "./link_info.ts";
 import { NodeLink } from "./node_link.ts";
-import { configureSocket, socketEnds, socketTarget } from "./node_socket.ts";
+import { configureSocket, ignoreError, socketEnds, socketTarget } from "./node_socket.ts";
 import { connectionFailed, unusableTls } from "./socket_errors.ts";
 import type { SocketAddress } from "./sockets.ts";
 import { TlsAcceptor } from "./tls_acceptor.ts";
@@ -25,7 +25,10 @@ export async function listenNode(
   const establish = (socket: net.Socket, certificate?: Uint8Array) => {
     socket.allowHalfOpen = true;
     configureSocket(socket, options.keepaliveSecs);
-    options.onLink(acceptedLink(socket, address, options, certificate));
+    const link = acceptedLink(socket, address, options, certificate);
+    // From now on the link listens for errors.
+    socket.off("error", ignoreError);
+    options.onLink(link);
   };
   const server = makeServer(address, options, action);
   const acceptor = options.tls &&
@@ -35,12 +38,13 @@ export async function listenNode(
   // Fires before TLS is started, on all three runtimes.
   server.on("connection", (socket: net.Socket) => {
     // An error always ends in "close", which is where it is dealt with.
-    socket.on("error", () => {});
+    socket.on("error", ignoreError);
     const host = address.path === undefined ? socket.remoteAddress : address.host;
     const remoteHost = normalizeHost(host ?? "");
     const release = closed || host === undefined ? undefined : options.admit(remoteHost);
     if (release === undefined) return void socket.destroy();
-    socket.once("close", release);
+    // Not `once`, which keeps more for each socket than the function itself: it may be called again.
+    socket.on("close", release);
     if (acceptor === undefined) establish(socket);
     else acceptor.begin(socket, remoteHost);
   });

@@ -14,6 +14,9 @@ export function configureSocket(socket: Socket, keepaliveSecs: number | undefine
   if (keepaliveSecs !== undefined) socket.setKeepAlive(true, keepaliveSecs * 1000);
 }
 
+/** Listens for errors of sockets that have nobody else yet: unheard, one would end the process. */
+export function ignoreError(): void {}
+
 /** Where `node:net` connects to and listens. */
 export function socketTarget(
   { host, port, path }: SocketAddress,

@@ -8,6 +8,7 @@ import type { Server, Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import { TransportError } from "../errors.ts";
 import type { LinkTls, ListenOptions } from "../transport/transport.ts";
+import { ignoreError } from "./node_socket.ts";
 import { handshakeFailed } from "./socket_errors.ts";
 import { verifiedCertificate } from "./tls_settings.ts";
 
@@ -16,6 +17,7 @@ interface Handshake {
   readonly action: string;
   readonly remoteHost: string;
   readonly timer: ReturnType<typeof setTimeout>;
+  readonly onClose: () => void;
 }
 
 /** Watches the handshakes of one server. */
@@ -52,12 +54,13 @@ export class TlsAcceptor {
       this.#report(raw, new TransportError("Timeout", `Cannot ${action}: ${why}`));
       raw.destroy();
     }, handshakeTimeoutMs);
-    this.#handshakes.set(raw, { action, remoteHost, timer });
-    raw.once("close", () => {
+    const onClose = () => {
       clearTimeout(timer);
       // Deno closes the socket first and says in the same turn what the reason was.
       if (this.#handshakes.has(raw)) setTimeout(() => this.#onLost(raw, action), 0);
-    });
+    };
+    this.#handshakes.set(raw, { action, remoteHost, timer, onClose });
+    raw.on("close", onClose);
   }
 
   /** Ends every handshake, without a report: it was we who wanted it. */
@@ -70,7 +73,7 @@ export class TlsAcceptor {
   }
 
   #onSecure(socket: TLSSocket): void {
-    socket.on("error", () => {});
+    socket.on("error", ignoreError);
     const raw = this.#rawOf(socket);
     const handshake = raw && this.#handshakes.get(raw);
     if (raw === undefined || handshake === undefined) return void socket.destroy();
@@ -83,12 +86,13 @@ export class TlsAcceptor {
     }
     clearTimeout(handshake.timer);
     this.#handshakes.delete(raw);
+    raw.off("close", handshake.onClose);
     socket.allowHalfOpen = true;
     this.#establish(socket, result);
   }
 
   #onError(error: Error, socket: TLSSocket): void {
-    socket.on("error", () => {});
+    socket.on("error", ignoreError);
     const raw = this.#rawOf(socket);
     const handshake = raw && this.#handshakes.get(raw);
     if (raw !== undefined && handshake !== undefined) {

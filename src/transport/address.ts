@@ -105,7 +105,8 @@ export function readAddress(value: unknown): Address | string {
 export function formatAddress(scheme: string, host: string, port: number, path = ""): string {
   if (scheme === "unix") return `unix:${path}`;
   const portPart = scheme === "memory" && port === 0 ? "" : `:${port}`;
-  return `${scheme}://${host.includes(":") ? `[${host}]` : host}${portPart}${path}`;
+  // Joined, for what is put together otherwise keeps all its parts, and every link has two of these.
+  return [scheme, "://", host.includes(":") ? `[${host}]` : host, portPart, path].join("");
 }
 
 /** {@linkcode formatAddress} of the parts that {@linkcode parseAddress} gave. */
