@@ -10,10 +10,14 @@ import type { Link, LinkEvents, LinkInfo } from "../transport/transport.ts";
 import { linkFailed } from "./socket_errors.ts";
 import { HIGH_WATER_BYTES } from "./sockets.ts";
 
+/** The read that waits on a connection on which nothing comes: that memory is taken all the time. */
+const IDLE_READ_BYTES = 1024;
 const MIN_READ_BYTES = 8 * 1024;
 const MAX_READ_BYTES = 256 * 1024;
 /** What one read brings should be handled in this time, … */
 const SLOW_MS = 2;
+/** Where nothing came for so long, no more is expected. */
+const IDLE_MS = 1_000;
 /** … and so long one read may follow the other before other work of the process has its turn. */
 const TURN_MS = 4;
 const NO_BUFFER: Uint8Array<ArrayBuffer> = new Uint8Array(0);
@@ -33,7 +37,9 @@ export class DenoLink implements Link {
   #finished = false;
 
   #buffer = NO_BUFFER;
-  #readBytes = MIN_READ_BYTES;
+  #readBytes = IDLE_READ_BYTES;
+  /** When the read under way began. */
+  #readSince = 0;
   #turnSince = -Infinity;
   /** Whether what the last chunk brought took long to handle. */
   #slow = false;
@@ -129,35 +135,61 @@ export class DenoLink implements Link {
     }
   }
 
-  async #read(): Promise<void> {
+  #read(): void {
     if (this.#reading) return;
     this.#reading = true;
-    while (!this.#paused && !this.#closed && !this.#peerEnded) {
-      if (performance.now() - this.#turnSince > TURN_MS) await this.#nextTurn();
-      const chunk = this.#held ?? await this.#readChunk();
-      this.#held = undefined;
-      if (chunk === undefined || this.#closed) continue;
-      if (this.#paused) this.#held = chunk;
-      else this.#deliver(chunk);
-    }
-    this.#reading = false;
+    this.#goOn();
   }
+
+  // Functions that wait would keep more for each idle connection than those that are called back.
+
+  /** Delivers what is held, and asks for more. */
+  #goOn(): void {
+    const held = this.#held;
+    if (held !== undefined && !this.#paused && !this.#closed) {
+      this.#held = undefined;
+      this.#deliver(held);
+    }
+    if (this.#paused || this.#closed || this.#peerEnded) {
+      this.#reading = false;
+      return;
+    }
+    const now = performance.now();
+    if (now - this.#turnSince > TURN_MS) {
+      // A read that finds something is over within the same turn of the loop: a sender that is never
+      // slower than our handler would keep timers and all other connections from theirs.
+      setImmediate(() => {
+        this.#turnSince = performance.now();
+        this.#goOn();
+      });
+      return;
+    }
+    if (this.#buffer.length !== this.#readBytes) this.#buffer = new Uint8Array(this.#readBytes);
+    this.#readSince = now;
+    this.#conn.read(this.#buffer).then(this.#onRead, this.#onReadFailed);
+  }
+
+  readonly #onRead = (count: number | null): void => {
+    if (count === null) this.#onEnd();
+    else if (count > 0) {
+      const chunk = this.#takeRead(count);
+      if (this.#paused) this.#held = chunk;
+      else if (!this.#closed) this.#deliver(chunk);
+    }
+    this.#goOn();
+  };
+
+  readonly #onReadFailed = (cause: unknown): void => {
+    this.#shut(linkFailed(this.info.remoteAddress, cause));
+    this.#goOn();
+  };
 
   #deliver(chunk: Uint8Array): void {
     const began = performance.now();
     if (this.#events?.onData(chunk)) this.#reuse(chunk);
     // Handlers that take their time get less at once: other connections have their turns, too.
     this.#slow = performance.now() - began > SLOW_MS;
-    if (this.#slow) this.#readBytes = Math.max(this.#readBytes / 2, MIN_READ_BYTES);
-  }
-
-  /**
-   * A read that finds something is over within the same turn of the loop: a sender that is never
-   * slower than our handler would keep timers and all other connections from theirs.
-   */
-  async #nextTurn(): Promise<void> {
-    await new Promise<void>((resolve) => setImmediate(resolve));
-    this.#turnSince = performance.now();
+    if (this.#slow) this.#readLess();
   }
 
   /** Nobody looks at a chunk any more: the next read may fill its memory. */
@@ -167,29 +199,27 @@ export class DenoLink implements Link {
     }
   }
 
-  /** The next bytes; undefined where there were none, because of the end or of an error. */
-  async #readChunk(): Promise<Uint8Array | undefined> {
-    if (this.#buffer.length !== this.#readBytes) this.#buffer = new Uint8Array(this.#readBytes);
+  /** The bytes that the last read has brought; the next one asks for as many as they suggest. */
+  #takeRead(count: number): Uint8Array {
     const buffer = this.#buffer;
-    let count: number | null;
-    try {
-      count = await this.#conn.read(buffer);
-    } catch (cause) {
-      this.#shut(linkFailed(this.info.remoteAddress, cause));
-      return undefined;
-    }
-    if (count === null) this.#onEnd();
-    if (count === null || count === 0) return undefined;
-    if (count === buffer.length && !this.#slow) {
-      this.#readBytes = Math.min(count * 2, MAX_READ_BYTES);
+    if (count === buffer.length) {
+      if (!this.#slow) {
+        this.#readBytes = Math.min(Math.max(count * 2, MIN_READ_BYTES), MAX_READ_BYTES);
+      }
+    } else if (performance.now() - this.#readSince > IDLE_MS) {
+      this.#readBytes = IDLE_READ_BYTES;
     }
     // A small read is copied out: its chunk must not hold the large buffer alive.
     if (count < buffer.length / 4) {
-      this.#readBytes = Math.max(this.#readBytes / 2, MIN_READ_BYTES);
+      this.#readLess();
       return buffer.slice(0, count);
     }
     this.#buffer = NO_BUFFER;
     return buffer.subarray(0, count);
+  }
+
+  #readLess(): void {
+    if (this.#readBytes > MIN_READ_BYTES) this.#readBytes /= 2;
   }
 
   #onEnd(): void {
