@@ -152,7 +152,8 @@ export class Driver implements ConnectionSink, LinkEvents, Timed {
   #closing = false;
   #closed = false;
   #error: TransportError | undefined;
-  readonly #tail = new SentTail();
+  /** In versions 1 and 2. */
+  #tail: SentTail | undefined;
   /** Messages in chunks that the link may still hold. */
   #inflightMessages = 0;
   #unwrittenBytes = 0;
@@ -309,7 +310,7 @@ export class Driver implements ConnectionSink, LinkEvents, Timed {
     const kept = this.channel?.seal(chunk) ?? true;
     if (messages > 0) {
       this.#settle(now);
-      this.#tail.push(chunk, now);
+      (this.#tail ??= new SentTail()).push(chunk, now);
       this.#inflightMessages += messages;
     }
     // What was gathered when the end came is left for takeUndelivered().
@@ -554,7 +555,9 @@ export class Driver implements ConnectionSink, LinkEvents, Timed {
     if (this.channel !== undefined) return { unsent: [], unknown: [] };
     const unwritten = this.#unwrittenBytes;
     const doubtful = inOrder ? unwritten + this.link.bufferedBytes : Infinity;
-    return this.#tail.take(unwritten, doubtful, this.negotiated?.version ?? 2, this.#settings.lz4);
+    const version = this.negotiated?.version ?? 2;
+    return this.#tail?.take(unwritten, doubtful, version, this.#settings.lz4) ??
+      { unsent: [], unknown: [] };
   }
 
   // --- what the protocol tells ---
@@ -721,7 +724,7 @@ export class Driver implements ConnectionSink, LinkEvents, Timed {
     const { bufferedBytes } = this.link;
     if (bufferedBytes === 0) this.#inflightMessages = 0;
     const { outbox } = this.#connection;
-    this.#tail.trim(now, bufferedBytes, outbox);
+    this.#tail?.trim(now, bufferedBytes, outbox);
     const left = this.#givenBytes - bufferedBytes;
     const queue = this.#lent;
     if (queue === undefined) return;
@@ -778,7 +781,7 @@ export class Driver implements ConnectionSink, LinkEvents, Timed {
       this.#writeDeadline ?? Infinity,
       this.#closeDeadline ?? Infinity,
       this.#substreamDeadline,
-      this.link.bufferedBytes === 0 ? this.#tail.deadline ?? Infinity : Infinity,
+      this.link.bufferedBytes === 0 ? this.#tail?.deadline ?? Infinity : Infinity,
     );
     // An earlier timer finds out by itself that its deadline has moved.
     if (at < this.timerAt) this.#settings.timers.set(this, at);

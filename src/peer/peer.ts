@@ -113,7 +113,8 @@ export class Peer
   /** Requests and streams. */
   readonly exchange: Exchange;
   readonly #bucketIn: TokenBucket | undefined;
-  readonly #connects = new WaiterSet();
+  /** Who waits for a connection. */
+  #connects: WaiterSet | undefined;
   #state: PeerState = "connecting";
   #wasUp = false;
   /** Closed connections whose last messages still wait, oldest first; newer ones wait for them. */
@@ -259,7 +260,9 @@ export class Peer
     this.#setAddresses(addresses);
     this.#failure = undefined;
     if (this.#state === "failed") this.#state = "connecting";
-    const established = this.#pool.size > 0 ? DONE : this.#connects.wait(signal);
+    const established = this.#pool.size > 0
+      ? DONE
+      : (this.#connects ??= new WaiterSet()).wait(signal);
     this.#cancelAbsence?.();
     this.#cancelAbsence = undefined;
     this.#pool.start("connect was called");
@@ -274,7 +277,7 @@ export class Peer
 
   /** Whether a `connect` waits for it. */
   get awaited(): boolean {
-    return this.#connects.size > 0;
+    return this.#connects !== undefined && this.#connects.size > 0;
   }
 
   /** Dials from now on without anybody waiting for it. */
@@ -644,7 +647,7 @@ export class Peer
     this.#wasUp = true;
     this.#state = "active";
     this.#failure = this.#lastFailure = undefined;
-    this.#connects.resolveAll();
+    this.#connects?.resolveAll();
     this.#host.onUp(this);
     this.#setHealth();
   }
@@ -662,7 +665,7 @@ export class Peer
   /** @ignore */
   onAttemptFailed(error: TransportError, final: boolean): void {
     this.#lastFailure = error;
-    this.#connects.rejectAll(error);
+    this.#connects?.rejectAll(error);
     if (!final) {
       if (this.#state === "connecting") this.#state = "reconnecting";
       return;
@@ -716,7 +719,7 @@ export class Peer
     this.#cancelAbsence = undefined;
     // What a peer that was given up had sent is still delivered, at its rate.
     if (state === "closed") this.#cancelRateTimer?.();
-    this.#connects.rejectAll(error);
+    this.#connects?.rejectAll(error);
     // What connections that end in order still bring to an end is waited for.
     this.#session.retire();
     if (this.#pool.drivers.every((driver) => driver.channel === undefined)) {

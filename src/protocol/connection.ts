@@ -14,7 +14,7 @@ export type { Rejection } from "./handshaker.ts";
 import { compressMessage, decodeBodyV2, type Lz4 } from "./message.ts";
 import { Outbox } from "./outbox.ts";
 import { Channel, type ChannelLink } from "./v3/channel.ts";
-import { FrameCodec } from "./v3/frame_codec.ts";
+import { FrameCodec, type FrameCodecConfig } from "./v3/frame_codec.ts";
 import type { Substream } from "./v3/substream.ts";
 
 /** Limit of a frame's body before the handshake is complete (docs/protocol.md, section 1). */
@@ -434,7 +434,7 @@ export class Connection {
     const lz4 = capabilities.has("lz4") ? config.lz4 : undefined;
     const zstd = capabilities.has("zstd") ? config.zstd : undefined;
     const wanted = config.compressMethod === "zstd" && zstd !== undefined ? "zstd" : undefined;
-    const codec = new FrameCodec({
+    const codec = new FrameCodec(shared({
       checksum: capabilities.has("checksum"),
       crc32: config.crc32,
       lz4,
@@ -442,7 +442,7 @@ export class Connection {
       method: wanted ?? (lz4 !== undefined ? "lz4" : zstd !== undefined ? "zstd" : undefined),
       compressMinSize: config.compressMinSize,
       maxMessageSize,
-    });
+    }));
     const link = new SinkLink(this.outbox, this.#sink);
     const resume = capabilities.has("resume");
     const { keepaliveMs, healthCheckMs } = config;
@@ -573,4 +573,17 @@ export class Connection {
 function sooner(a: number | undefined, b: number | undefined): number | undefined {
   if (a === undefined) return b;
   return b === undefined || a < b ? a : b;
+}
+
+/** What the last connection had agreed on: most of an endpoint's agree on the same. */
+let lastAgreed: FrameCodecConfig | undefined;
+
+/** The same object for connections that agreed on the same one after the other. */
+function shared(config: FrameCodecConfig): FrameCodecConfig {
+  const last = lastAgreed;
+  const same = last !== undefined && last.checksum === config.checksum &&
+    last.crc32 === config.crc32 && last.lz4 === config.lz4 && last.zstd === config.zstd &&
+    last.method === config.method && last.compressMinSize === config.compressMinSize &&
+    last.maxMessageSize === config.maxMessageSize;
+  return same ? last : lastAgreed = config;
 }

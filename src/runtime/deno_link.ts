@@ -11,7 +11,7 @@ import { linkFailed } from "./socket_errors.ts";
 import { HIGH_WATER_BYTES } from "./sockets.ts";
 
 /** The read that waits on a connection on which nothing comes: that memory is taken all the time. */
-const IDLE_READ_BYTES = 1024;
+const IDLE_READ_BYTES = 512;
 const MIN_READ_BYTES = 8 * 1024;
 const MAX_READ_BYTES = 256 * 1024;
 /** What one read brings should be handled in this time, … */

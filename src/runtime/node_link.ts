@@ -17,6 +17,9 @@ const MAX_HELD_BYTES = 16 * 1024 * 1024;
 /** Node's own shared buffers are smaller. */
 const MIN_FREED_BYTES = 16 * 1024;
 
+/** Most links never hold anything. Nothing is put here. */
+const NOTHING_HELD: Uint8Array[] = [];
+
 /** Where a socket has its link. */
 const LINK: unique symbol = Symbol("link");
 
@@ -35,7 +38,7 @@ export class NodeLink implements Link {
 
   #paused = false;
   /** What arrived before the link was opened, or although it is paused. */
-  #held: Uint8Array[] = [];
+  #held = NOTHING_HELD;
   #heldBytes = 0;
   #peerEnded = false;
   #peerEndTold = false;
@@ -155,6 +158,7 @@ export class NodeLink implements Link {
       if (this.#events.onData(chunk)) free(chunk);
       return;
     }
+    if (this.#held === NOTHING_HELD) this.#held = [];
     this.#held.push(chunk);
     this.#heldBytes += chunk.length;
     if (this.#heldBytes > MAX_HELD_BYTES) this.#fail("the runtime does not stop reading");

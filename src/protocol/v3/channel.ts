@@ -110,7 +110,11 @@ export class Channel implements LaneChannel {
   readonly multistream: boolean;
   /** Pings that were not answered because nothing could be written. */
   pingsIgnored = 0;
-  readonly #config: ChannelConfig;
+  /** Whether what is lost with it is sent again on another. */
+  readonly resume: boolean;
+  readonly #keepaliveMs: number | undefined;
+  readonly #healthCheckMs: number | undefined;
+  readonly #substreamFrameBytes: number | undefined;
   readonly #sink: ChannelSink;
   #session: ChannelSession | undefined;
   #batchRuns = NO_RUNS;
@@ -137,7 +141,10 @@ export class Channel implements LaneChannel {
     this.codec = config.codec;
     this.link = link;
     this.budget = new FlightBudget(now);
-    this.#config = config;
+    this.resume = config.resume;
+    this.#keepaliveMs = config.keepaliveMs;
+    this.#healthCheckMs = config.healthCheckMs;
+    this.#substreamFrameBytes = config.substreamFrameBytes;
     this.multistream = config.substreamFrameBytes !== undefined;
     this.#sink = sink;
     this.#lastPingAt = now;
@@ -148,11 +155,6 @@ export class Channel implements LaneChannel {
   /** Frames to be written. */
   get outbox(): Outbox {
     return this.link.outbox;
-  }
-
-  /** Whether what is lost with it is sent again on another. */
-  get resume(): boolean {
-    return this.#config.resume;
   }
 
   /** Frames of lanes that were written and read here. */
@@ -249,7 +251,7 @@ export class Channel implements LaneChannel {
 
   #newSubstream(ours: boolean): Substream {
     const finishSoon = (sub: Substream) => this.link.flushSubstreamSoon?.(sub);
-    return new Substream(this.codec, this.#config.substreamFrameBytes!, ours, finishSoon);
+    return new Substream(this.codec, this.#substreamFrameBytes!, ours, finishSoon);
   }
 
   /**
@@ -370,7 +372,8 @@ export class Channel implements LaneChannel {
   nextTimeout(): number | undefined {
     // The owner waits for its end only so long.
     if (this.ended) return undefined;
-    const { keepaliveMs, healthCheckMs } = this.#config;
+    const keepaliveMs = this.#keepaliveMs;
+    const healthCheckMs = this.#healthCheckMs;
     let at = healthCheckMs === undefined ? Infinity : this.#lastPingAt + healthCheckMs;
     if (this.#pingSentAt !== undefined) {
       const from = Math.max(this.#pingSentAt, this.#receivedAt);
@@ -385,7 +388,8 @@ export class Channel implements LaneChannel {
   /** Time has passed. Returns why the connection can't go on, or undefined. */
   handleTimeout(now: number): TransportError | undefined {
     if (this.ended) return undefined;
-    const { keepaliveMs, healthCheckMs } = this.#config;
+    const keepaliveMs = this.#keepaliveMs;
+    const healthCheckMs = this.#healthCheckMs;
     // While we don't read, silence says nothing of the peer.
     if (this.blocked) this.#receivedAt = now;
     if (this.#pingSentAt !== undefined) {
@@ -411,7 +415,7 @@ export class Channel implements LaneChannel {
   }
 
   get #usualPatience(): number {
-    const { keepaliveMs } = this.#config;
+    const keepaliveMs = this.#keepaliveMs;
     return keepaliveMs === undefined ? Infinity : keepaliveMs * PATIENCE_SHARE;
   }
 

@@ -95,6 +95,12 @@ interface Tracked {
   readonly tracker: Tracker;
 }
 
+/** What a lane tells. */
+export interface LaneOwner {
+  /** A plain message of several fragments is acknowledged as a whole. */
+  onPayloadFree(payload: Uint8Array): void;
+}
+
 /** A lane, outwards. It counts itself what it alone has written and the peer has not acknowledged. */
 export class SendLane implements Unacked {
   readonly lane: Lane;
@@ -108,7 +114,7 @@ export class SendLane implements Unacked {
   messages = 0;
   bytes = 0;
   readonly #unacked: Unacked;
-  readonly #onDone: (message: OutMessage) => void;
+  readonly #owner: LaneOwner | undefined;
   #nextId = 1;
   #acked = 0;
   /** The highest number that was written to `channel`, or that the peer has. */
@@ -121,12 +127,11 @@ export class SendLane implements Unacked {
   #tracked: Fifo<Tracked> | undefined;
 
   /**
-   * `unacked` is shared by the lanes of a session; `onDone` gets every message of several fragments
-   * that is acknowledged as a whole.
+   * `unacked` is shared by the lanes of a session.
    */
-  constructor(lane: Lane, unacked: Unacked, onDone: (message: OutMessage) => void = () => {}) {
+  constructor(lane: Lane, unacked: Unacked, owner?: LaneOwner) {
     this.lane = lane;
-    this.#onDone = onDone;
+    this.#owner = owner;
     this.#unacked = unacked;
   }
 
@@ -294,7 +299,7 @@ export class SendLane implements Unacked {
       if (this.#current?.run === run) break;
       this.#head = run.next;
       if (this.#head === undefined) this.#tail = undefined;
-      if (run.message !== undefined) this.#onDone(run.message);
+      if (run.message?.kind === KIND.data) this.#owner?.onPayloadFree(run.message.payload);
       letGo(run);
     }
     // The charges of a run's frames are taken for equal, which those of fragments are not.

@@ -157,7 +157,8 @@ export class Session implements ChannelSession {
   readonly #out: readonly [SendLane, SendLane, SendLane];
   #in = NO_LANES;
   #channels: readonly Channel[] = [];
-  readonly #received = new Received();
+  /** Made when something comes. */
+  #received: Received | undefined;
   /** What the peer said it had, when it last said so. */
   #peerReceived = NO_NUMBERS;
   /** A peer must not wait for its window to open: it hears of each quarter of it. */
@@ -189,11 +190,12 @@ export class Session implements ChannelSession {
     this.maxPayload = config.maxMessageSize - (config.seal?.overhead ?? 0);
     this.#sink = sink;
     this.now = now;
-    const onDone = ({ kind, payload }: OutMessage) => {
-      if (kind === KIND.data) sink.onPayloadFree(payload);
-    };
-    const out = (lane: Lane) => new SendLane(lane, this.#unacked, onDone);
-    this.#out = [out(CONTROL), out(NORMAL), out(BULK)];
+    const unacked = this.#unacked;
+    this.#out = [
+      new SendLane(CONTROL, unacked, sink),
+      new SendLane(NORMAL, unacked, sink),
+      new SendLane(BULK, unacked, sink),
+    ];
     const quarter = config.receiveWindow / 4;
     this.#ackFramesAt = Math.min(ACK_FRAMES, quarter / MIN_CHARGE_BYTES);
     this.#ackBytesAt = Math.min(ACK_BYTES, quarter);
@@ -458,7 +460,8 @@ export class Session implements ChannelSession {
       this.#handleFirst(channel, lane, frame, sub!, now);
     } else {
       const way = sub !== undefined ? WAY.substream : channel.multistream ? WAY.main : WAY.inOrder;
-      if (lane.accept(frame, this.#received, way)) this.#dispatch(lane, this.#received, now);
+      const received = this.#received!;
+      if (lane.accept(frame, received, way)) this.#dispatch(lane, received, now);
     }
     if (!this.config.resume) return;
     const { budget } = channel;
@@ -473,7 +476,7 @@ export class Session implements ChannelSession {
   /** @ignore */
   letGo(): void {
     // A connection that is quiet must not keep its last message alive.
-    this.#received.payload = NO_BYTES;
+    if (this.#received !== undefined) this.#received.payload = NO_BYTES;
   }
 
   /** @ignore */
@@ -601,6 +604,7 @@ export class Session implements ChannelSession {
 
   #newLane(lane: Lane): ReceiveLane {
     const { maxMessageSize, receiveWindow } = this.config;
+    this.#received ??= new Received();
     const made = new ReceiveLane(lane, maxMessageSize, receiveWindow);
     this.#in = changed(this.#in, lane, made);
     return made;
@@ -625,8 +629,9 @@ export class Session implements ChannelSession {
   ): void {
     // What the application answers at once is to go there, too.
     this.#withoutPump(() => {
-      if (lane.accept(frame, this.#received, WAY.substream)) {
-        this.#dispatch(lane, this.#received, now);
+      const received = this.#received!;
+      if (lane.accept(frame, received, WAY.substream)) {
+        this.#dispatch(lane, received, now);
       }
     });
     // A lane that is written elsewhere would have two ways to overtake itself.
