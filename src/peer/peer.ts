@@ -422,21 +422,21 @@ export class Peer
   #awaitResume(): void {
     const session = this.#session.current;
     if (session === undefined || this.#pool.drivers.length > 0) return;
-    const error = new TransportError(
-      "ConnectionClosed",
-      `Cannot go on with the session with ${this.nodeId}: ` +
-        (this.#closing ? "the peer has closed it" : "the peer did not come back in time"),
-      { peer: this.nodeId },
-    );
-    if (this.#closing) return this.#session.endByPeer(error);
+    if (this.#closing) return this.#session.endByPeer(this.#sessionOver("the peer has closed it"));
+    const late = "the peer did not come back in time";
     if (this.#state === "closed" || this.#state === "failed") {
-      return this.#session.end(this.#failure ?? error);
+      return this.#session.end(this.#failure ?? this.#sessionOver(late));
     }
     this.#cancelResume?.();
     this.#cancelResume = this.setTimer(this.#host.options.resumeWindowMs, () => {
       this.#cancelResume = undefined;
-      this.#session.end(error);
+      this.#session.end(this.#sessionOver(late));
     });
+  }
+
+  #sessionOver(why: string): TransportError {
+    const text = `Cannot go on with the session with ${this.nodeId}: ${why}`;
+    return new TransportError("ConnectionClosed", text, { peer: this.nodeId });
   }
 
   #arm(): void {
@@ -697,17 +697,18 @@ export class Peer
 
   /** A peer we can't dial may come back for a while; what waits for it waits that long. */
   #awaitReturn(error: TransportError | undefined): void {
-    const reason = error ??
-      new TransportError("ConnectionClosed", `Cannot reach ${this.nodeId}: it has gone`, {
+    // Made when it is needed: a stack trace takes longer than all else that is done here.
+    const reason = () =>
+      error ?? new TransportError("ConnectionClosed", `Cannot reach ${this.nodeId}: it has gone`, {
         peer: this.nodeId,
       });
     if (this.address !== undefined && !this.#host.options.reconnect.enabled) {
-      return this.#finish("failed", reason);
+      return this.#finish("failed", reason());
     }
     this.#cancelAbsence = this.setTimer(this.#host.options.resumeWindowMs, () => {
       // What it sent and nobody has taken yet is not thrown away with it.
-      if (this.#hasRemains || this.#session.holds) this.#awaitReturn(reason);
-      else this.#finish("closed", reason);
+      if (this.#hasRemains || this.#session.holds) this.#awaitReturn(error);
+      else this.#finish("closed", reason());
     });
   }
 

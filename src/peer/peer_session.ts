@@ -175,7 +175,7 @@ export class PeerSession {
     let session = this.#matching(negotiated);
     this.#checkOffer(driver, offer, session, negotiated);
     if (session === undefined) {
-      this.#endCurrent(this.#endedBy(negotiated));
+      if (this.#session !== undefined) this.#endCurrent(this.#endedBy(negotiated));
       session = this.#begin(negotiated, now);
     }
     // A hello does not say which process it means: under another name, it may be one before us.
@@ -330,9 +330,11 @@ export class PeerSession {
   }
 
   #joinSingle(driver: Driver, negotiated: Negotiated, now: number): void {
-    const text =
-      `Cannot go on with the session with ${this.#host.nodeId}: it resumes none any more`;
-    this.#endCurrent(new TransportError("ConnectionClosed", text));
+    if (this.#session !== undefined) {
+      const text =
+        `Cannot go on with the session with ${this.#host.nodeId}: it resumes none any more`;
+      this.#endCurrent(new TransportError("ConnectionClosed", text));
+    }
     const session = this.#newSession(negotiated, false, now);
     const singles = this.#single ??= new Map();
     const isFirst = singles.size === 0;

@@ -245,6 +245,7 @@ export class StreamTable implements StreamSource {
     for (const streams of this.#lanes) streams.clear();
     this.#session++;
     this.#ours = 0;
+    if (open.length === 0) return;
     const text = `Cannot use the stream: the session with ${peer} ended`;
     const error = new TransportError("ConnectionClosed", text, { peer, cause: reason });
     for (const stream of open) stream.fail(error);
