@@ -357,6 +357,7 @@ export class PeerSession {
         strategy: options.pool.strategy,
         backlog,
         pace: host.pace,
+        allocate: host.environment.allocate,
       },
       ear,
       now,

@@ -4,6 +4,8 @@
  * @module
  */
 
+import { Buffer } from "node:buffer";
+
 /** The outside world of an endpoint beside its sockets. */
 export interface Environment {
   /** Wall clock, milliseconds since the epoch. Used for handshake timestamps only. */
@@ -16,6 +18,11 @@ export interface Environment {
   random(): number;
   /** Cryptographically strong random bytes. */
   randomBytes(length: number): Uint8Array;
+  /**
+   * Memory of its own for so many bytes, all of which will be written before anybody reads them:
+   * whatever they hold. By default they are zeros.
+   */
+  readonly allocate?: (length: number) => Uint8Array;
 }
 
 /** `setTimeout` fires at once above this delay. */
@@ -31,4 +38,6 @@ export const systemEnvironment: Environment = {
   },
   random: () => Math.random(),
   randomBytes: (length) => crypto.getRandomValues(new Uint8Array(length)),
+  // Zeros for a message of 16 MiB take 0.9 ms on Node, and as long on Bun.
+  allocate: (length) => new Uint8Array(Buffer.allocUnsafeSlow(length).buffer as ArrayBuffer),
 };

@@ -31,6 +31,22 @@ describe("Gathered", () => {
     }));
   });
 
+  it("shows nothing of what its memory held before", () => {
+    const parts = fc.array(fc.uint8Array({ minLength: 1, maxLength: 300 }), {
+      minLength: 1,
+      maxLength: 20,
+    });
+    fc.assert(fc.property(parts, fc.integer({ min: 0, max: 3000 }), (parts, expected) => {
+      const used = (bytes: number) => new Uint8Array(bytes).fill(0xee);
+      const [first, ...rest] = parts.map((part) => part.map((byte) => byte === 0xee ? 0 : byte));
+      const gathered = new Gathered(first!, expected, used);
+      for (const part of rest) gathered.append(part);
+      const whole = gathered.take();
+      assert.deepEqual(whole, concat(first!, ...rest));
+      assert.ok(!new Uint8Array(whole.buffer).includes(0xee));
+    }));
+  });
+
   it("takes memory for at most four times the bytes that came, and moves each a few times", () => {
     const parts = fc.array(fc.integer({ min: 1, max: 70_000 }), { minLength: 1, maxLength: 60 });
     fc.assert(fc.property(parts, (lengths) => {

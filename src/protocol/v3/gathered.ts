@@ -4,6 +4,9 @@
  * @module
  */
 
+/** Makes room for so many bytes, whatever they hold: all are written before anybody reads them. */
+export type Allocate = (bytes: number) => Uint8Array;
+
 /** How much of the old buffer is moved for each byte that comes: done long before it is full again. */
 const MOVE_SHARE = 2;
 
@@ -14,6 +17,7 @@ const MOVE_SHARE = 2;
  * which costs address space, but no memory before it is filled.
  */
 export class Gathered {
+  readonly #allocate: Allocate;
   #buffer: Uint8Array;
   #bytes = 0;
   /** The smaller buffer before, of which `#moved` bytes have been copied. */
@@ -21,8 +25,9 @@ export class Gathered {
   #moved = 0;
 
   /** Begins with a copy of `first`; so many bytes are expected in all. */
-  constructor(first: Uint8Array, expected: number = 0) {
-    this.#buffer = new Uint8Array(Math.max(2 * first.length, expected));
+  constructor(first: Uint8Array, expected: number = 0, allocate: Allocate = zeros) {
+    this.#allocate = allocate;
+    this.#buffer = allocate(Math.max(2 * first.length, expected));
     this.append(first);
   }
 
@@ -44,7 +49,10 @@ export class Gathered {
   take(): Uint8Array {
     this.#move(Infinity);
     const whole = this.#buffer.subarray(0, this.#bytes);
-    return 2 * whole.length < this.#buffer.length ? whole.slice() : whole;
+    if (2 * whole.length < this.#buffer.length) return whole.slice();
+    // Whoever gets it can look at all of its memory.
+    this.#buffer.fill(0, this.#bytes);
+    return whole;
   }
 
   #grow(needed: number): void {
@@ -53,7 +61,7 @@ export class Gathered {
     // What it had room for and did not get must not be moved over what comes now.
     this.#old = old.subarray(0, this.#bytes);
     this.#moved = 0;
-    this.#buffer = new Uint8Array(Math.max(needed, 2 * old.length));
+    this.#buffer = this.#allocate(Math.max(needed, 2 * old.length));
   }
 
   #move(bytes: number): void {
@@ -65,4 +73,8 @@ export class Gathered {
     this.#moved = to;
     if (to === old.length) this.#old = undefined;
   }
+}
+
+function zeros(bytes: number): Uint8Array {
+  return new Uint8Array(bytes);
 }

@@ -8,7 +8,7 @@
 import { TransportError } from "../../errors.ts";
 import { Fifo } from "../fifo.ts";
 import type { Frame } from "./frame_codec.ts";
-import { Gathered } from "./gathered.ts";
+import { type Allocate, Gathered } from "./gathered.ts";
 import { NumbersAhead } from "./numbers_ahead.ts";
 import { PREFIX_BYTES, readTopicText, readU32, viewFrom } from "./payloads.ts";
 import { KIND, type Kind, type Lane, MIN_CHARGE_BYTES } from "./types.ts";
@@ -89,6 +89,7 @@ export class ReceiveLane {
   /** What the messages held count, as the receive window does. */
   heldCharge = 0;
   readonly #maxMessageSize: number;
+  readonly #allocate: Allocate | undefined;
   /** Made when the application does not take a message at once. */
   #held: Fifo<Held> | undefined;
   #shelf: ArrayBuffer | undefined;
@@ -105,8 +106,14 @@ export class ReceiveLane {
   #lastBytes = 0;
 
   /** `maxMessageSize` in bytes; `receiveWindow` is what the peer may have unacknowledged. */
-  constructor(lane: Lane, maxMessageSize: number, receiveWindow: number = 0) {
+  constructor(
+    lane: Lane,
+    maxMessageSize: number,
+    receiveWindow: number = 0,
+    allocate: Allocate | undefined = undefined,
+  ) {
     this.lane = lane;
+    this.#allocate = allocate;
     this.#maxMessageSize = maxMessageSize;
     // Each frame counts so much at least: a peer that keeps to the window has no more under way.
     this.#maxAhead = MIN_AHEAD + Math.ceil(receiveWindow / MIN_CHARGE_BYTES);
@@ -264,7 +271,7 @@ export class ReceiveLane {
     this.#checkSize(payload.length);
     const { kind, id, msLeft, refHigh, refLow } = into;
     const expected = payload.length >= MIN_LONG_BYTES ? this.#lastBytes : 0;
-    const gathered = new Gathered(payload, expected);
+    const gathered = new Gathered(payload, expected, this.#allocate);
     const fragments = 1;
     this.#assembly = { kind, id, topic, msLeft, refHigh, refLow, gathered, fragments, lastId: id };
     return false;

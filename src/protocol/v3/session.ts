@@ -11,6 +11,7 @@ import { isMarker } from "./backlog.ts";
 import type { Channel, ChannelSession } from "./channel.ts";
 import { fitFailure } from "./call_messages.ts";
 import type { Frame } from "./frame_codec.ts";
+import type { Allocate } from "./gathered.ts";
 import type { OutMessage, StreamPath, StreamSource, Tracker } from "./out_message.ts";
 import { Received, ReceiveLane, WAY } from "./receive_lane.ts";
 import { aroundSealed, isSealed, refPrefix } from "./sealed.ts";
@@ -93,6 +94,8 @@ export interface SessionConfig {
   readonly backlog: Backlog;
   /** Undefined: nothing is limited. */
   readonly pace?: Pace | undefined;
+  /** Where messages in fragments are put together; undefined: in memory full of zeros. */
+  readonly allocate?: Allocate | undefined;
 }
 
 /** What a session tells its peer. */
@@ -603,9 +606,9 @@ export class Session implements ChannelSession {
   // --- helpers ---
 
   #newLane(lane: Lane): ReceiveLane {
-    const { maxMessageSize, receiveWindow } = this.config;
+    const { maxMessageSize, receiveWindow, allocate } = this.config;
     this.#received ??= new Received();
-    const made = new ReceiveLane(lane, maxMessageSize, receiveWindow);
+    const made = new ReceiveLane(lane, maxMessageSize, receiveWindow, allocate);
     this.#in = changed(this.#in, lane, made);
     return made;
   }
