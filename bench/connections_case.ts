@@ -81,7 +81,7 @@ export async function measureConnections(one: ConnectionsCase): Promise<Connecti
     await listener.ask("broadcast");
     let carried = 0;
     for (let asks = 0; carried < count && asks < MAX_ASKS; asks++) {
-      ({ received: carried } = await dialer.ask<Report>("report"));
+      ({ received: carried } = await dialer.ask<Report>("count"));
     }
     const each = (after: Report, base: Report) => (after.bytes - base.bytes) / (count - first);
     return {

@@ -185,8 +185,9 @@ if (import.meta.main) {
   try {
     const task = await orders.task<Task>();
     const holder = task.library === "raw" ? new Sockets(task) : new Endpoints(task);
-    const answer = () => {
-      collect();
+    const answer = (verb?: string) => {
+      // Whoever is asked often what has come must have time to read it.
+      if (verb !== "count") collect();
       const { address, received } = holder;
       const connections = holder.connections();
       const report: Report = { address, connections, received, bytes: residentBytes() };
@@ -202,7 +203,7 @@ if (import.meta.main) {
         dialed = Number(argument);
       }
       if (verb === "broadcast") await holder.broadcast();
-      answer();
+      answer(verb);
     }
   } catch (error) {
     sayError(error);
