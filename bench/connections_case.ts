@@ -12,6 +12,7 @@ import { type BenchProcess, collectorFlags, ProcessGroup } from "./process.ts";
 const WORKER = fileURLToPath(new URL("./connections_worker.ts", import.meta.url));
 /** How often the dialers are asked how many messages have come, at the most. */
 const MAX_ASKS = 2_000;
+const ASK_AGAIN_MS = 50;
 /** Time for each connection before the measurement has failed, and beside them. */
 const LIMIT_MS_EACH = 100;
 const LIMIT_MS = 120_000;
@@ -81,6 +82,7 @@ export async function measureConnections(one: ConnectionsCase): Promise<Connecti
     await listener.ask("broadcast");
     let carried = 0;
     for (let asks = 0; carried < count && asks < MAX_ASKS; asks++) {
+      await sleep(ASK_AGAIN_MS);
       ({ received: carried } = await dialer.ask<Report>("count"));
     }
     const each = (after: Report, base: Report) => (after.bytes - base.bytes) / (count - first);
