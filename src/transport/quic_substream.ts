@@ -166,7 +166,8 @@ export class OpeningStream implements QuicStream {
   }
 }
 
-function joined(chunks: readonly Uint8Array[]): Uint8Array {
+/** Chunks as one. */
+export function joined(chunks: readonly Uint8Array[]): Uint8Array {
   const filled = chunks.filter(({ length }) => length > 0);
   if (filled.length < 2) return filled[0] ?? NO_BYTES;
   const whole = new Uint8Array(filled.reduce((sum, { length }) => sum + length, 0));

@@ -37,7 +37,7 @@ import {
   type QuicSockets,
   type QuicStream,
 } from "../runtime/quic.ts";
-import { BegunStream } from "./quic_substream.ts";
+import { BegunStream, joined } from "./quic_substream.ts";
 
 /** What a dialer asks for. */
 export interface SessionTarget {
@@ -465,18 +465,6 @@ async function readToEnd(stream: QuicStream, maxBytes: number): Promise<void> {
 async function readChunk(stream: QuicStream): Promise<Uint8Array | undefined> {
   const chunks = await stream.read();
   return chunks === undefined ? undefined : joined(chunks);
-}
-
-function joined(chunks: readonly Uint8Array[]): Uint8Array {
-  const filled = chunks.filter(({ length }) => length > 0);
-  if (filled.length < 2) return filled[0] ?? NO_BYTES;
-  const whole = new Uint8Array(filled.reduce((sum, { length }) => sum + length, 0));
-  let at = 0;
-  for (const chunk of filled) {
-    whole.set(chunk, at);
-    at += chunk.length;
-  }
-  return whole;
 }
 
 /** A promise that may reject with nobody there. */

@@ -6,36 +6,22 @@
 
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { fileURLToPath } from "node:url";
-import { run, type RuntimeName, runtimePath } from "../../tools/runtimes.ts";
+import type { RuntimeName } from "../../tools/runtimes.ts";
 import { TestCa } from "../support/certs.ts";
 import { mayRun } from "../support/may_run.ts";
 import { Actor, ActorError } from "./process.ts";
 import { actor, asA, asB, connect, flowing, strict, withPair } from "./quic_pair.ts";
+import { unstableTests } from "./unstable_tests.ts";
 
 const skip = !mayRun();
 const LISTEN = "wt://127.0.0.1:0/cluster";
 const DENO = ["deno", "deno"] as const;
 
-/** Files with tests of WebTransport, and the describes in them where not all are. */
-const ON_DENO: Record<string, string | undefined> = {
+unstableTests("the tests of WebTransport on Deno", {
   "../transport/webtransport_test.ts": undefined,
   "../endpoint/webtransport_test.ts": undefined,
   "../endpoint/transports_ledger_test.ts": "over WebTransport",
   "../deno_leaks_test.ts": "over wt",
-};
-
-describe("the tests of WebTransport on Deno", { skip }, () => {
-  for (const [file, only] of Object.entries(ON_DENO)) {
-    it(`deno --unstable-net: ${file.slice(3)}`, async () => {
-      const path = fileURLToPath(new URL(file, import.meta.url));
-      const filter = only === undefined ? [] : [`--filter=${only}`];
-      const command = [runtimePath("deno"), "test", "--allow-net", "--unstable-net", ...filter];
-      const { code, output } = await run([...command, path], { quiet: true, limitMs: 120_000 });
-      assert.equal(code, 0, output);
-      assert.match(output, /ok \| [1-9]\d* passed/);
-    });
-  }
 });
 
 describe("WebTransport between two processes", { skip }, () => {
