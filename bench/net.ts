@@ -30,7 +30,7 @@ import { machineOf, showMachine, showRow, showTitles, showVerdict } from "./net_
 import { canPin } from "./process.ts";
 
 /** Time for a new process to compile what it runs. */
-const WARM_UP_MS = 500;
+const WARM_UP_MS = 2_000;
 
 /** Who sends to whom. */
 interface Pair {
