@@ -4,23 +4,19 @@
  * @module
  */
 
+import { AddressRules } from "./address_rules.ts";
 import { bytesCodec, type PayloadCodec } from "./codec.ts";
-import {
-  BackpressureError,
-  HandshakeError,
-  MessageTooLargeError,
-  TransportError,
-} from "./errors.ts";
+import { MessageTooLargeError, TransportError } from "./errors.ts";
 import { type EndpointEventMap, TypedEventTarget } from "./events.ts";
 import { Failures } from "./failures.ts";
-import type { EndpointOptions, PeerAddress, ResolvedOptions, WhenFull } from "./options.ts";
+import { checkOwnName, linkTls, readTls } from "./link_tls.ts";
 import { Listeners } from "./listeners.ts";
-import { checkOwnName, checkTransport, linkTls, readTls } from "./link_tls.ts";
+import { iterateMessages } from "./message_iterator.ts";
+import type { EndpointOptions, PeerAddress, ResolvedOptions } from "./options.ts";
 import { readOwnKeys } from "./own_keys.ts";
 import type { Bandwidth } from "./peer/bandwidth.ts";
-import { ConnectionTally } from "./peer/connection_tally.ts";
 import type { DatagramPeer } from "./peer/datagram_peer.ts";
-import { checkDatagrams, Datagrams, type DatagramsHost } from "./peer/datagrams.ts";
+import { Datagrams, type DatagramsHost } from "./peer/datagrams.ts";
 import { Inbox, type Message, type MessageHandler } from "./peer/inbox.ts";
 import type { StateChange } from "./peer/lifecycle.ts";
 import { type ManagerHost, PeerManager } from "./peer/manager.ts";
@@ -32,49 +28,41 @@ import {
   type RequestHandler,
   type RequestOptions,
 } from "./peer/requests.ts";
-import { DONE } from "./peer/waiters.ts";
-import type { PacketSeal } from "./protocol/datagram/seal.ts";
+import type { SendPlan } from "./peer/send_queue.ts";
 import { type StreamHandler, StreamHandlers } from "./peer/stream_handlers.ts";
+import { DONE } from "./peer/waiters.ts";
 import type { TransportStream } from "./peer/web_stream.ts";
-import { datagramPeerInfo, type PeerInfo, peerInfo } from "./peer_info.ts";
-import { OBJECT_SOURCE } from "./option_reader.ts";
-import { addressesOf, resolvePeer } from "./resolve_addresses.ts";
+import type { PeerInfo } from "./peer_info.ts";
+import type { PacketSeal } from "./protocol/datagram/seal.ts";
+import { recipientInfo, recipientStats } from "./recipient_info.ts";
+import { noDatagramFor, noSuchPeer, Recipients } from "./recipients.ts";
+import { addressesOf } from "./resolve_addresses.ts";
 import { resolveOptions } from "./resolve_options.ts";
-import { type Environment, systemEnvironment } from "./runtime/environment.ts";
+import { RoutingTable } from "./routing.ts";
 import { crc32 } from "./runtime/crc32.ts";
 import { sha256 } from "./runtime/ed25519.ts";
+import { type Environment, systemEnvironment } from "./runtime/environment.ts";
 import { loadLz4 } from "./runtime/lz4.ts";
-import { loadZstd } from "./runtime/zstd.ts";
-import { RoutingTable } from "./routing.ts";
-import { checkKeys, checkLane, PLAIN, sendPlan, type StreamOptions } from "./send_plan.ts";
-import { sendAcknowledged, type SendOptions, type TrySendOptions } from "./send_plan.ts";
-import type { SendPlan } from "./peer/send_queue.ts";
 import { detectRuntime } from "./runtime/runtime.ts";
+import { loadZstd } from "./runtime/zstd.ts";
 import { checkSecurity } from "./security.ts";
+import { goesByDatagram, sendPacket, trySendPacket } from "./send_packet.ts";
 import {
-  addTraffic,
-  type ConnectionMetrics,
-  noDatagrams,
-  noTraffic,
-  type PoolStats,
-  type TransportStats,
-} from "./stats.ts";
-import {
-  canonicalAddress,
-  isDialable,
-  parseAddress,
-  parseDialAddress,
-  readAddress,
-} from "./transport/address.ts";
-import { advertisedAddresses, mayLeadTo } from "./transport/advertise.ts";
+  checkKeys,
+  checkLane,
+  checkWhenFull,
+  PLAIN,
+  sendAcknowledged,
+  type SendOptions,
+  sendPlan,
+  type StreamOptions,
+  type TrySendOptions,
+} from "./send_plan.ts";
+import type { PoolStats, TransportStats } from "./stats.ts";
+import { advertisedAddresses } from "./transport/advertise.ts";
 import { builtinTransports } from "./transport/builtin.ts";
 import { TransportRegistry } from "./transport/registry.ts";
-import {
-  DEFAULT_PRIORITY,
-  type DialOptions,
-  type Link,
-  type Transport,
-} from "./transport/transport.ts";
+import type { Transport } from "./transport/transport.ts";
 
 /** How warnings name callbacks. */
 const MESSAGE_HANDLER = "the message handler";
@@ -141,9 +129,9 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
    * such an id connect by themselves. May be changed at any time.
    */
   readonly routes: RoutingTable;
-  #manager: PeerManager | undefined;
-  /** The peers that are reached by datagrams. */
-  #datagrams: Datagrams | undefined;
+  readonly #rules: AddressRules;
+  /** Whom something may be sent to, from the start on. */
+  #recipients: Recipients | undefined;
   #listeners: Listeners;
   #phase: Phase = "new";
   #starting: Promise<void> | undefined;
@@ -167,6 +155,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     this.routes = new RoutingTable({ routes, defaultRoute });
     this.#plain = this.#options.delivery === "resume" ? PLAIN : sendPlan({}, "at-most-once");
     this.#codec = codec ?? (bytesCodec as unknown as PayloadCodec<T>);
+    this.#rules = new AddressRules(this.#options, this.#registry);
     this.#listeners = new Listeners(this.#options, undefined);
     this.#inbox = this.#newInbox();
     for (const transport of builtinTransports(detectRuntime())) this.#registry.register(transport);
@@ -180,7 +169,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
 
   /** Where we accept connections, with real ports; empty before `start` and without `listen`. */
   get addresses(): string[] {
-    return [...this.#listeners.addresses, ...this.#datagrams?.addresses ?? []];
+    return [...this.#listeners.addresses, ...this.#recipients?.datagrams.addresses ?? []];
   }
 
   /** The transports that can be had, those included that this runtime lacks: they say why. */
@@ -222,18 +211,8 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
    *   `HandshakeFailed`, `IdentityMismatch`, `UnsupportedProtocol`, …
    */
   async connect(peer: PeerAddress, options: { signal?: AbortSignal } = {}): Promise<void> {
-    const manager = this.#running("connect");
-    const checked = this.#checkedPeer(peer);
-    const { nodeId } = checked;
-    const [links, datagram] = this.#splitAddresses(addressesOf(checked));
-    if (links.length === 0) {
-      checkDatagrams(this.#options, datagram!);
-      return await this.#datagrams!.connect(nodeId, datagram!, options.signal);
-    }
-    await manager.connect(nodeId, links, options.signal);
-    if (datagram !== undefined && this.#allowsDatagrams(datagram)) {
-      this.#datagrams!.keepConnected(nodeId, datagram);
-    }
+    const recipients = this.#running("connect");
+    await recipients.connect(this.#rules.checkedPeer(peer), options.signal);
   }
 
   /**
@@ -250,11 +229,12 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
    */
   send(nodeId: string, payload: T, options?: SendOptions): Promise<void> {
     try {
-      let peer = this.#onlyLinked(nodeId, "send");
+      const recipients = this.#running("send");
+      let peer = recipients.onlyLinked(nodeId);
       if (peer === undefined) {
-        const datagram = this.#reachByDatagram(nodeId, "send");
+        const datagram = recipients.reachByDatagram(nodeId);
         if (datagram !== undefined) return this.#sendDatagram(datagram, nodeId, payload, options);
-        peer = this.#reach(nodeId, "send");
+        peer = recipients.reach(nodeId, "send");
       }
       const bytes = this.#encode(payload, nodeId);
       return this.#send(peer, bytes, options);
@@ -269,18 +249,19 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
    * @throws {TransportError} what no retry would mend: `PeerNotFound`, `MessageTooLarge`, `Shutdown`
    */
   trySend(nodeId: string, payload: T, options?: TrySendOptions): boolean {
-    const linked = this.#onlyLinked(nodeId, "send");
-    const datagram = linked === undefined ? this.#reachByDatagram(nodeId, "send") : undefined;
+    const recipients = this.#running("send");
+    const linked = recipients.onlyLinked(nodeId);
+    const datagram = linked === undefined ? recipients.reachByDatagram(nodeId) : undefined;
     if (options !== undefined) checkKeys("trySend", options);
     const plan = options === undefined ? this.#plain : sendPlan(options, this.#options.delivery);
     if (datagram !== undefined) {
       const bytes = this.#encode(payload, nodeId);
-      const reliable = this.#manager!.get(nodeId);
+      const reliable = recipients.manager.get(nodeId);
       if (reliable === undefined || goesByDatagram(datagram, bytes, plan)) {
-        return this.#tryDatagram(datagram, bytes, plan);
+        return trySendPacket(datagram, bytes, plan);
       }
     }
-    const peer = linked ?? this.#reach(nodeId, "send");
+    const peer = linked ?? recipients.reach(nodeId, "send");
     return peer.state !== "failed" && peer.offer(this.#encode(payload, nodeId), plan) === "taken";
   }
 
@@ -290,10 +271,10 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
    */
   async flush(nodeId: string, options: { signal?: AbortSignal } = {}): Promise<void> {
     options.signal?.throwIfAborted();
-    this.#running("flush");
-    const peer = this.#find(nodeId);
+    const recipients = this.#running("flush");
+    const peer = recipients.find(nodeId);
     // What has been sent as a packet has left.
-    if (peer === undefined && this.#datagrams?.get(nodeId) !== undefined) return;
+    if (peer === undefined && recipients.datagrams.get(nodeId) !== undefined) return;
     // A recipient that nothing was sent to lately has nothing to wait for.
     if (peer === undefined && this.routes.resolve(nodeId) === undefined) {
       throw noSuchPeer(nodeId, "flush");
@@ -307,11 +288,11 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
    * `acknowledged: true` waits for that.
    */
   async broadcast(payload: T, options: SendOptions = {}): Promise<BroadcastResult> {
-    const manager = this.#running("broadcast");
+    const recipients = this.#running("broadcast");
     options.signal?.throwIfAborted();
     checkKeys("send", options);
     sendPlan(options, this.#options.delivery);
-    checkedWhenFull(options.whenFull);
+    checkWhenFull(options.whenFull);
     const bytes = this.#encode(payload, undefined);
     const result: BroadcastResult = { delivered: [], failed: [] };
     const waiting: Promise<void>[] = [];
@@ -328,11 +309,11 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
         failed(error);
       }
     };
-    for (const peer of [...manager.peers]) {
+    for (const peer of [...recipients.manager.peers]) {
       note(peer.nodeId, () => this.#send(peer, bytes, options));
     }
-    for (const peer of this.#onlyDatagrams()) {
-      note(peer.nodeId, () => this.#sendPacket(peer, bytes, options));
+    for (const peer of recipients.onlyDatagrams()) {
+      note(peer.nodeId, () => sendPacket(peer, bytes, options, this.#options));
     }
     if (waiting.length > 0) await Promise.all(waiting);
     return result;
@@ -360,14 +341,15 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
   #request(nodeId: string, payload: T, options: RequestOptions): Promise<Uint8Array> {
     options.signal?.throwIfAborted();
     checkKeys("request", options);
-    const datagram = this.#reachByDatagram(nodeId, "ask");
-    if (datagram !== undefined && this.#manager!.get(nodeId) === undefined) {
+    const recipients = this.#running("ask");
+    const datagram = recipients.reachByDatagram(nodeId);
+    if (datagram !== undefined && recipients.manager.get(nodeId) === undefined) {
       if (datagram.failure !== undefined) throw datagram.failure;
       return datagram.request(this.#encode(payload, nodeId), options);
     }
-    const peer = this.#reach(nodeId, "ask");
+    const peer = recipients.reach(nodeId, "ask");
     if (peer.failure !== undefined) throw peer.failure;
-    this.#checkVersion3(peer, "ask");
+    checkVersion3(peer, "ask");
     return peer.exchange.request(this.#encode(payload, nodeId), options);
   }
 
@@ -404,13 +386,14 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     const { signal, topic, payload } = options;
     signal?.throwIfAborted();
     checkKeys("openStream", options);
-    const datagram = this.#reachByDatagram(nodeId, "open a stream to");
-    if (datagram !== undefined && this.#manager!.get(nodeId) === undefined) {
+    const recipients = this.#running("open a stream to");
+    const datagram = recipients.reachByDatagram(nodeId);
+    if (datagram !== undefined && recipients.manager.get(nodeId) === undefined) {
       throw noDatagramFor("open a stream to", nodeId);
     }
-    const peer = this.#reach(nodeId, "open a stream to");
+    const peer = recipients.reach(nodeId, "open a stream to");
     if (peer.failure !== undefined) throw peer.failure;
-    this.#checkVersion3(peer, "open a stream to");
+    checkVersion3(peer, "open a stream to");
     const lane = checkLane(options.lane);
     const stream = peer.exchange.openStream(lane, topic, payload ?? new Uint8Array(0));
     const onAbort = () => stream.reset("CANCELLED", "the opener gave it up");
@@ -452,31 +435,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
 
   /** Messages as they come, until the endpoint is closed. The same queue as `receive`. */
   [Symbol.asyncIterator](): AsyncIterableIterator<Message<T>, void, void> {
-    // Written by hand: a generator costs two promises more for each message.
-    const end = { done: true, value: undefined } as const;
-    let ended = false;
-    const wait = async (): Promise<IteratorResult<Message<T>, void>> => {
-      try {
-        return { done: false, value: await this.receive() };
-      } catch (error) {
-        if (error instanceof TransportError && error.code === "Shutdown") return end;
-        throw error;
-      }
-    };
-    return {
-      next: () => {
-        if (ended) return Promise.resolve(end);
-        const value = this.tryReceive();
-        return value === undefined ? wait() : Promise.resolve({ done: false, value });
-      },
-      return: () => {
-        ended = true;
-        return Promise.resolve(end);
-      },
-      [Symbol.asyncIterator]() {
-        return this;
-      },
-    };
+    return iterateMessages(this);
   }
 
   /**
@@ -502,55 +461,29 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
    * @throws {TransportError} `PeerNotFound`
    */
   async disconnect(nodeId: string): Promise<void> {
-    const manager = this.#running("disconnect");
-    const peer = manager.get(nodeId);
-    const datagram = this.#datagrams?.get(nodeId);
-    if (peer === undefined && datagram === undefined) throw noSuchPeer(nodeId, "disconnect");
-    const error = new TransportError("ConnectionClosed", "disconnect was called", { peer: nodeId });
-    if (datagram !== undefined) this.#datagrams!.leave(nodeId, error);
-    if (peer !== undefined) await manager.leave(peer, error);
+    await this.#running("disconnect").leave(nodeId);
   }
 
   /** What is known of every peer. */
   peers(): PeerInfo[] {
-    const linked = Array.from(this.#manager?.peers ?? [], (peer) => peer.nodeId);
-    const others = this.#onlyDatagrams().map((peer) => peer.nodeId);
-    return [...linked, ...others].flatMap((nodeId) => this.peer(nodeId) ?? []);
+    const recipients = this.#recipients;
+    if (recipients === undefined) return [];
+    const all = [...recipients.manager.peers, ...recipients.onlyDatagrams()];
+    return all.flatMap(({ nodeId }) => this.peer(nodeId) ?? []);
   }
 
   /** What is known of one peer; undefined where there is none of that name. */
   peer(nodeId: string): PeerInfo | undefined {
+    if (this.#recipients === undefined) return undefined;
     const [now, wallClock] = [this.#environment.now(), this.#environment.wallClock()];
-    const peer = this.#manager?.get(nodeId);
-    const datagrams = this.#datagrams;
-    const other = datagrams?.get(nodeId);
-    const linked = peer === undefined ? undefined : peerInfo(peer, now, wallClock);
-    if (datagrams === undefined || other === undefined) return linked;
-    const localAddress = datagrams.localAddress.bind(datagrams);
-    const info = datagramPeerInfo(other, localAddress, now, wallClock);
-    if (linked === undefined) return info;
-    return { ...linked, connections: [...linked.connections, ...info.connections] };
+    return recipientInfo(this.#recipients, nodeId, now, wallClock);
   }
 
   /** Counters and gauges of the endpoint. */
   stats(): TransportStats {
-    const manager = this.#manager;
-    const datagrams = this.#datagrams;
-    const peers = manager === undefined ? [] : [...manager.peers];
-    const traffic = (manager ?? NO_PEERS).traffic();
-    if (datagrams !== undefined) addTraffic(traffic, datagrams.traffic());
     return {
-      ...traffic,
-      peerCount: peers.filter((peer) => peer.connectionCount > 0).length +
-        this.#onlyDatagrams().filter((peer) => peer.links.length > 0).length,
-      connectionCount: (manager?.connectionCount ?? 0) + (datagrams?.linkCount ?? 0),
-      connections: joinMetrics(
-        (manager ?? NO_PEERS).connectionMetrics(),
-        datagrams?.connectionMetrics(),
-      ),
+      ...recipientStats(this.#recipients),
       receiveQueueLength: this.#inbox.length,
-      pendingMessages: peers.reduce((sum, peer) => sum + peer.pendingMessages, 0),
-      datagrams: datagrams?.counters() ?? noDatagrams(),
       refused: { ...this.#listeners.limits.refused },
       errors: { ...this.#failures.byCode },
       handlerErrors: this.#failures.handlerErrors,
@@ -563,7 +496,8 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
    * @throws {TransportError} `PeerNotFound`
    */
   poolStats(nodeId: string): PoolStats {
-    return this.#peer(nodeId, "look at the pool of").poolStats();
+    const action = "look at the pool of";
+    return this.#running(action).linked(nodeId, action).poolStats();
   }
 
   /**
@@ -597,12 +531,12 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     );
     const zstd = compression.enabled ? loadZstd() : undefined;
     for (const address of listen) {
-      if (this.#isDatagram(address)) checkDatagrams(this.#options, address);
-      else this.#checkTransport(this.#transport(address), address);
+      if (this.#rules.isDatagram(address)) this.#rules.checkDatagrams(address);
+      else this.#rules.checkLinks(address);
     }
     for (const peer of peers) {
-      const [links, datagram] = this.#splitAddresses(addressesOf(peer));
-      if (links.length === 0 && datagram !== undefined) checkDatagrams(this.#options, datagram);
+      const { links, datagram } = this.#rules.split(addressesOf(peer));
+      if (links.length === 0 && datagram !== undefined) this.#rules.checkDatagrams(datagram);
     }
     if (this.#phase !== "new") throw this.#shutdown("start");
     const listeners = new Listeners(this.#options, runtime.fileDescriptorLimit());
@@ -615,12 +549,14 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
       ...keys,
     });
     const datagrams = new Datagrams(this.#datagramsHost(keys.seals?.packets, manager.bandwidth));
+    const { nodeId, routes } = this;
+    const recipients = new Recipients(manager, datagrams, nodeId, this.#rules, routes);
     try {
       for (const address of listen) {
-        if (this.#isDatagram(address)) await datagrams.listen(address);
+        if (this.#rules.isDatagram(address)) await datagrams.listen(address);
       }
       await listeners.open(tls && linkTls(tls, "listener"), {
-        transport: (address) => this.#transport(address),
+        transport: (address) => this.#rules.transport(address),
         onLink: (link) => manager.accept(link),
         onError: (error, host) => this.#failures.add(error, undefined, host),
       });
@@ -633,8 +569,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
       await manager.end(this.#shutdown("start"));
       throw error;
     }
-    this.#manager = manager;
-    this.#datagrams = datagrams;
+    this.#recipients = recipients;
     this.#phase = "started";
     if (listeners.notice !== undefined) this.#failures.warn(listeners.notice);
     if (tls === undefined && (security === "development" || security === "legacy")) {
@@ -647,12 +582,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     }
     // One list of peers may serve every node of a cluster: we are in it, too.
     for (const peer of peers) {
-      if (peer.nodeId === this.nodeId) continue;
-      const [links, datagram] = this.#splitAddresses(addressesOf(peer));
-      if (links.length > 0) manager.keepConnected(peer.nodeId, links);
-      if (datagram !== undefined && this.#allowsDatagrams(datagram)) {
-        datagrams.keepConnected(peer.nodeId, datagram);
-      }
+      if (peer.nodeId !== this.nodeId) recipients.keepConnected(peer);
     }
   }
 
@@ -660,15 +590,16 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     const starting = this.#starting;
     this.#phase = this.#phase === "new" ? "closed" : "closing";
     await starting?.catch(() => {});
-    const manager = this.#manager;
-    if (manager !== undefined) {
+    const recipients = this.#recipients;
+    if (recipients !== undefined) {
+      const { manager, datagrams } = recipients;
       this.#phase = "closing";
       manager.stop("the endpoint is closing");
-      this.#datagrams?.stop();
+      datagrams.stop();
       const closing = this.#listeners.close();
       await this.#drain(manager, drainMs);
       const error = new TransportError("Shutdown", "the endpoint is closed");
-      await Promise.all([manager.end(error), this.#datagrams?.end(error)]);
+      await Promise.all([manager.end(error), datagrams.end(error)]);
       await closing;
     }
     this.#phase = "closed";
@@ -698,16 +629,10 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
       get inboxFull() {
         return inbox.full;
       },
-      openLink: (address, options) => this.#openLink(address, options),
-      priority: (address) => this.#priority(address),
+      openLink: (address, options) => this.#rules.dial(address, options),
+      priority: (address) => this.#rules.priority(address),
       advertised: (info) => this.#options.advertise ?? advertisedAddresses(this.addresses, info),
-      dialable: (address, info) => {
-        const parsed = readAddress(address);
-        if (typeof parsed === "string" || !isDialable(parsed)) return undefined;
-        if (!mayLeadTo(parsed, info)) return undefined;
-        const canonical = canonicalAddress(parsed);
-        return this.#priority(canonical) === undefined ? undefined : canonical;
-      },
+      dialable: (address, info) => this.#rules.dialable(address, info),
       exchange: {
         handlers: this.#handlers,
         streamHandlers: this.#streamHandlers,
@@ -735,7 +660,8 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
   #datagramsHost(seal: PacketSeal | undefined, bandwidth: Bandwidth): DatagramsHost {
     const inbox = this.#inbox;
     // A peer that has links, too, comes and goes with those.
-    const linked = (nodeId: string) => (this.#manager?.get(nodeId)?.connectionCount ?? 0) > 0;
+    const linked = (nodeId: string) =>
+      (this.#recipients?.manager.get(nodeId)?.connectionCount ?? 0) > 0;
     return {
       options: this.#options,
       environment: this.#environment,
@@ -746,7 +672,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
       get inboxFull() {
         return inbox.full;
       },
-      transport: (address) => this.#transport(address),
+      transport: (address) => this.#rules.transport(address),
       deliver: (from, payload, lane, topic) => inbox.push({ from, payload, topic, lane }),
       onPeerUp: (nodeId) => {
         if (!linked(nodeId)) this.emit("peerup", { nodeId, identity: undefined });
@@ -762,17 +688,6 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
       onRefused: () => this.#listeners.limits.refused.requestsAndStreams++,
       warn: (nodeId, message) => this.#failures.warn(message, { nodeId }),
     };
-  }
-
-  async #openLink(address: string, options: DialOptions): Promise<Link> {
-    const transport = this.#transport(address);
-    this.#checkTransport(transport, address);
-    return await transport.dial(address, options);
-  }
-
-  #checkTransport(transport: Transport, address: string): void {
-    const { security, identity, tls } = this.#options;
-    checkTransport(transport, security, address, identity !== undefined, tls !== undefined);
   }
 
   #stateChanged(nodeId: string | undefined, change: StateChange): void {
@@ -796,8 +711,8 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
       maxBytes: this.#options.maxPendingBytes,
       onRoom: () => this.#releasePeers(),
       onPending: (from, settled) => {
-        this.#manager?.get(from)?.holdFor(settled);
-        this.#datagrams?.get(from)?.holdFor(settled);
+        this.#recipients?.manager.get(from)?.holdFor(settled);
+        this.#recipients?.datagrams.get(from)?.holdFor(settled);
         settled.catch((error) => this.#failures.addHandlerError(from, error, MESSAGE_HANDLER));
       },
       onHandlerError: (from, error) => this.#failures.addHandlerError(from, error, MESSAGE_HANDLER),
@@ -806,7 +721,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
 
   /** Peers that had to wait take turns at being first. */
   #releasePeers(): void {
-    const peers = [...this.#manager?.peers ?? []];
+    const peers = [...this.#recipients?.manager.peers ?? []];
     const first = peers.length === 0 ? 0 : this.#nextReleased++ % peers.length;
     for (let i = 0; i < peers.length; i++) peers[(first + i) % peers.length]!.releaseAll();
   }
@@ -814,75 +729,16 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
 
   // --- helpers ---
 
-  #transport(address: string): Transport {
-    return this.#registry.get(parseAddress(address).scheme);
-  }
-
   #send(peer: Peer, bytes: Uint8Array, options: SendOptions | undefined): Promise<void> {
     if (options === undefined) return peer.send(bytes, this.#plain, "wait", undefined);
     const { signal } = options;
     if (signal?.aborted) return Promise.reject(signal.reason);
     checkKeys("send", options);
-    const whenFull = checkedWhenFull(options.whenFull);
+    const whenFull = checkWhenFull(options.whenFull);
     if (options.acknowledged !== true) {
       return peer.send(bytes, sendPlan(options, this.#options.delivery), whenFull, signal);
     }
     return sendAcknowledged(peer, bytes, options, this.#options.delivery, whenFull);
-  }
-
-  // --- datagrams ---
-
-  /** Whether an address is reached by datagrams. */
-  #isDatagram(address: string): boolean {
-    return this.#transport(address).bind !== undefined;
-  }
-
-  /** The addresses for links, and the first one for datagrams. */
-  #splitAddresses(
-    addresses: readonly string[],
-  ): [links: readonly string[], datagram: string | undefined] {
-    const schemes = new Set<string>();
-    for (const { scheme, bind } of this.#registry.list()) {
-      if (bind !== undefined) schemes.add(scheme);
-    }
-    const isDatagram = (address: string) => schemes.has(parseAddress(address).scheme);
-    return [addresses.filter((one) => !isDatagram(one)), addresses.find(isDatagram)];
-  }
-
-  /** Where there are links, too, an address that the security mode rules out is left out. */
-  #allowsDatagrams(address: string): boolean {
-    try {
-      checkDatagrams(this.#options, address);
-      return true;
-    } catch {
-      return false;
-    }
-  }
-
-  /** Peers that have datagrams and no links. */
-  #onlyDatagrams(): DatagramPeer[] {
-    const peers = [...this.#datagrams?.peers ?? []];
-    return peers.filter(({ nodeId }) => this.#manager?.get(nodeId) === undefined);
-  }
-
-  /** A peer that has links, where no peer has datagrams: the usual case, found with one look. */
-  #onlyLinked(nodeId: string, action: string): Peer | undefined {
-    const manager = this.#running(action);
-    return this.#datagrams!.size === 0 ? manager.get(nodeId) : undefined;
-  }
-
-  /** A peer that datagrams may be sent to; one that is only routed is dialed. */
-  #reachByDatagram(nodeId: string, action: string): DatagramPeer | undefined {
-    const manager = this.#running(action);
-    const datagrams = this.#datagrams!;
-    const known = datagrams.get(nodeId);
-    if (known !== undefined || manager.get(nodeId) !== undefined) return known;
-    const route = this.routes.resolve(nodeId);
-    if (route === undefined || route.nodeId === this.nodeId) return undefined;
-    const [links, datagram] = this.#splitAddresses(addressesOf(route));
-    if (links.length > 0 || datagram === undefined) return undefined;
-    checkDatagrams(this.#options, datagram);
-    return datagrams.keepConnected(route.nodeId, datagram);
   }
 
   #sendDatagram(
@@ -892,60 +748,17 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     options: SendOptions | undefined,
   ): Promise<void> {
     const bytes = this.#encode(payload, nodeId);
-    const reliable = this.#manager!.get(nodeId);
-    if (reliable === undefined) return this.#sendPacket(peer, bytes, options);
+    const reliable = this.#recipients!.manager.get(nodeId);
+    if (reliable === undefined) return sendPacket(peer, bytes, options, this.#options);
     const plan = options === undefined ? this.#plain : sendPlan(options, this.#options.delivery);
     if (options?.acknowledged !== true && goesByDatagram(peer, bytes, plan)) {
-      return this.#sendPacket(peer, bytes, options);
+      return sendPacket(peer, bytes, options, this.#options);
     }
     return this.#send(reliable, bytes, options);
   }
 
-  async #sendPacket(
-    peer: DatagramPeer,
-    bytes: Uint8Array,
-    options: SendOptions = {},
-  ): Promise<void> {
-    const { signal } = options;
-    signal?.throwIfAborted();
-    checkKeys("send", options);
-    const whenFull = checkedWhenFull(options.whenFull);
-    const plan = sendPlan(options, this.#options.delivery);
-    if (options.acknowledged === true) throw noDatagramFor("have acknowledged", peer.nodeId);
-    if (peer.failure !== undefined) throw peer.failure;
-    if (whenFull === "wait") return await peer.send(bytes, plan, signal);
-    if (peer.offer(bytes, plan) !== "full") return;
-    if (whenFull === "reject") {
-      const text = `Cannot send to ${peer.nodeId}: too many packets wait`;
-      throw new BackpressureError(text, this.#options.maxPendingMessages, { peer: peer.nodeId });
-    }
-    peer.countDropped();
-  }
-
-  #tryDatagram(peer: DatagramPeer, bytes: Uint8Array, plan: SendPlan): boolean {
-    if (peer.failure !== undefined) return false;
-    try {
-      return peer.offer(bytes, plan) === "sent";
-    } catch (error) {
-      if (error instanceof TransportError && error.code === "RateLimited") return false;
-      throw error;
-    }
-  }
-
-  /** What a connection has shown not to have is refused at once. */
-  #checkVersion3(peer: Peer, action: string): void {
-    const version = peer.version;
-    if (version === undefined || version >= 3) return;
-    const { nodeId } = peer;
-    const text = `Cannot ${action} ${nodeId}: it speaks version ${version} of the protocol`;
-    throw new TransportError("UnsupportedProtocol", text, {
-      peer: nodeId,
-      recovery: "upgrade the peer to protocol version 3",
-    });
-  }
-
-  #running(action: string): PeerManager {
-    if (this.#phase === "started") return this.#manager!;
+  #running(action: string): Recipients {
+    if (this.#phase === "started") return this.#recipients!;
     if (this.#phase !== "new") throw this.#shutdown(action);
     throw new TransportError("Shutdown", `Cannot ${action}: the endpoint is not started`, {
       recovery: "call start() first",
@@ -954,67 +767,6 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
 
   #shutdown(action: string): TransportError {
     return new TransportError("Shutdown", `Cannot ${action}: the endpoint is closed`);
-  }
-
-  /** A peer that something is to be sent to: one that is only routed is dialed. */
-  #reach(nodeId: string, action: string): Peer {
-    const manager = this.#running(action);
-    const known = this.#find(nodeId);
-    if (known !== undefined) return known;
-    const route = this.routes.resolve(nodeId);
-    if (route === undefined || route.nodeId === this.nodeId) throw noSuchPeer(nodeId, action);
-    const [links] = this.#splitAddresses(addressesOf(route));
-    if (links.length === 0) throw noDatagramFor(action, nodeId);
-    this.#checkUsable(links);
-    return manager.reach(route.nodeId, links);
-  }
-
-  #peer(nodeId: string, action: string): Peer {
-    const peer = this.#running(action).get(nodeId);
-    if (peer === undefined) throw noSuchPeer(nodeId, action);
-    return peer;
-  }
-
-  /** A peer, or the one that a recipient is routed to. */
-  #find(nodeId: string): Peer | undefined {
-    const manager = this.#manager;
-    return manager?.get(nodeId) ?? manager?.get(this.routes.resolve(nodeId)?.nodeId ?? nodeId);
-  }
-
-  #checkedPeer({ nodeId, address }: PeerAddress): PeerAddress {
-    const list = typeof address === "string" ? [address] : address;
-    const path = (i: number) => typeof address === "string" ? "address" : `address[${i}]`;
-    for (const [i, item] of list.entries()) parseDialAddress(item, path(i));
-    // The same rules as for our own node id; the error names the right argument.
-    resolveOptions({ nodeId, security: "development" });
-    if (nodeId === this.nodeId) {
-      throw new HandshakeError("Cannot connect: that is our own node id", "DUPLICATE_NODE_ID", {
-        peer: nodeId,
-      });
-    }
-    const checked = resolvePeer({ nodeId, address }, "", OBJECT_SOURCE);
-    this.#checkUsable(addressesOf(checked));
-    return checked;
-  }
-
-  /** One address that can be used is enough; others may be for other runtimes. */
-  #checkUsable(addresses: readonly string[]): void {
-    if (addresses.length > 1 && addresses.some((one) => this.#priority(one) !== undefined)) return;
-    this.#transport(addresses[0]!);
-  }
-
-  #priority(address: string): number | undefined {
-    const { scheme } = parseAddress(address);
-    const transport = this.#registry.list().find((other) => other.scheme === scheme);
-    if (transport === undefined || transport.unavailable !== undefined) return undefined;
-    // Datagrams carry no session.
-    if (!transport.capabilities.reliable) return undefined;
-    try {
-      this.#checkTransport(transport, address);
-    } catch {
-      return undefined;
-    }
-    return transport.priority ?? DEFAULT_PRIORITY;
   }
 
   #encode(payload: T, nodeId: string | undefined): Uint8Array {
@@ -1045,47 +797,14 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
   }
 }
 
-/** The connections of links and those of datagrams, which have no protocol in common. */
-function joinMetrics(links: ConnectionMetrics, datagrams?: ConnectionMetrics): ConnectionMetrics {
-  if (datagrams === undefined) return links;
-  return {
-    established: links.established + datagrams.established,
-    failed: links.failed + datagrams.failed,
-    bytesSent: links.bytesSent + datagrams.bytesSent,
-    bytesReceived: links.bytesReceived + datagrams.bytesReceived,
-    roundTrip: links.roundTrip ?? datagrams.roundTrip,
-    byProtocol: Object.assign(links.byProtocol, datagrams.byProtocol),
-  };
-}
-
-/** Whether a message to a peer that has links, too, is sent as a packet. */
-function goesByDatagram(peer: DatagramPeer, bytes: Uint8Array, plan: SendPlan): boolean {
-  return plan.atMostOnce && peer.link !== undefined && peer.fits(bytes.length, plan.topic);
-}
-
-function noDatagramFor(action: string, nodeId: string): TransportError {
-  const text = `Cannot ${action} ${nodeId}: it is reached by datagrams only`;
-  return new TransportError("UnsupportedProtocol", text, {
+/** What a connection has shown not to have is refused at once. */
+function checkVersion3(peer: Peer, action: string): void {
+  const version = peer.version;
+  if (version === undefined || version >= 3) return;
+  const { nodeId } = peer;
+  const text = `Cannot ${action} ${nodeId}: it speaks version ${version} of the protocol`;
+  throw new TransportError("UnsupportedProtocol", text, {
     peer: nodeId,
-    recovery: "connect to it by another transport, too",
+    recovery: "upgrade the peer to protocol version 3",
   });
-}
-
-function noSuchPeer(nodeId: string, action: string): TransportError {
-  return new TransportError("PeerNotFound", `Cannot ${action} ${nodeId}: no such peer`, {
-    peer: nodeId,
-  });
-}
-
-const NO_PEERS = {
-  traffic: noTraffic,
-  connectionMetrics: () => new ConnectionTally().metrics([]),
-};
-
-const WHEN_FULL: readonly WhenFull[] = ["wait", "reject", "drop-oldest", "drop-newest"];
-
-function checkedWhenFull(value: WhenFull | undefined): WhenFull {
-  if (value === undefined) return "wait";
-  if (WHEN_FULL.includes(value)) return value;
-  throw new TypeError(`Cannot send: whenFull must be one of ${WHEN_FULL.join(", ")}`);
 }

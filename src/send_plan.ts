@@ -71,6 +71,7 @@ export const PLAIN: SendPlan = {
 };
 
 const DELIVERIES: readonly Delivery[] = ["resume", "at-most-once"];
+const WHEN_FULL: readonly WhenFull[] = ["wait", "reject", "drop-oldest", "drop-newest"];
 
 const SEND_KEYS: readonly (keyof SendOptions)[] = [
   ...["lane", "topic", "delivery", "whenFull", "acknowledged", "signal"] as const,
@@ -121,6 +122,13 @@ export function sendPlan(
     atMostOnce: (delivery ?? usual) === "at-most-once",
     tracker: undefined,
   };
+}
+
+/** Checks what is to be done when the queue is full. */
+export function checkWhenFull(value: WhenFull | undefined): WhenFull {
+  if (value === undefined) return "wait";
+  if (WHEN_FULL.includes(value)) return value;
+  throw new TypeError(`Cannot send: whenFull must be one of ${WHEN_FULL.join(", ")}`);
 }
 
 /** Sends a message and waits for the peer's acknowledgement. */

@@ -47,21 +47,23 @@ export const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   "own_keys.ts": [
     ...["envelope.ts", "errors.ts", "options.ts", "resolve_keys.ts", "protocol/", "runtime/"],
   ],
-  "endpoint.ts": [
-    ...["codec.ts", "envelope.ts", "errors.ts", "events.ts", "failures.ts", "link_tls.ts"],
-    ...["listeners.ts", "own_keys.ts", "routing.ts", "send_plan.ts"],
-    ...["option_reader.ts", "resolve_addresses.ts"],
-    ...[
-      "options.ts",
-      "peer_info.ts",
-      "resolve_options.ts",
-      "security.ts",
-      "stats.ts",
-      "peer/",
-      "protocol/",
-      "runtime/",
-    ],
+  "address_rules.ts": [
+    ...TYPES,
+    "link_tls.ts",
+    "option_reader.ts",
+    "resolve_",
+    "peer/",
     "transport/",
+  ],
+  "recipients.ts": [...TYPES, "address_rules.ts", "resolve_", "routing.ts", "peer/"],
+  "recipient_info.ts": ["peer_info.ts", "recipients.ts", "stats.ts", "peer/"],
+  "send_packet.ts": [...TYPES, "recipients.ts", "send_plan.ts", "peer/"],
+  "endpoint.ts": [
+    ...[...TYPES, "codec.ts", "envelope.ts", "events.ts", "failures.ts", "link_tls.ts"],
+    ...["listeners.ts", "message_iterator.ts", "own_keys.ts", "peer_info.ts", "routing.ts"],
+    ...["address_rules.ts", "recipients.ts", "recipient_info.ts", "security.ts"],
+    ...["send_packet.ts", "send_plan.ts", "resolve_"],
+    ...["peer/", "protocol/", "runtime/", "transport/"],
   ],
   "": [
     ...TYPES,

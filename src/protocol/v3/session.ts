@@ -13,12 +13,13 @@ import { fitFailure } from "./call_messages.ts";
 import type { Frame } from "./frame_codec.ts";
 import type { Allocate } from "./gathered.ts";
 import type { OutMessage, StreamPath, StreamSource, Tracker } from "./out_message.ts";
+import { bulkChannel, bulkShares, chooseChannel, type OutLanes } from "./placement.ts";
+import type { PoolStrategy } from "./placement.ts";
 import { Received, ReceiveLane, WAY } from "./receive_lane.ts";
 import { aroundSealed, isSealed, refPrefix } from "./sealed.ts";
 import {
   chargeOf,
   type EndedMessage,
-  type LaneChannel,
   SendLane,
   type SmallMessage,
   type Unacked,
@@ -53,9 +54,6 @@ const WINDOW_SHARES = [1, 7 / 8, 3 / 4] as const;
 /** Without acknowledgements: how long what has left is remembered, to be reported if it may be lost. */
 const TAIL_MS = 5_000;
 const LANES = [CONTROL, NORMAL, BULK] as const;
-
-/** Which connection a lane takes, where it may take several. */
-export type PoolStrategy = "first-available" | "round-robin" | "least-loaded";
 
 /** Signs what is sent and verifies what is received ("signed" was negotiated). */
 export interface MessageSeal {
@@ -159,7 +157,7 @@ export class Session implements ChannelSession {
   streams: StreamSource = NO_STREAMS;
   readonly #sink: SessionSink;
   readonly #unacked: Unacked = { charge: 0, messages: 0, bytes: 0 };
-  readonly #out: readonly [SendLane, SendLane, SendLane];
+  readonly #out: OutLanes;
   #in = NO_LANES;
   #channels: readonly Channel[] = [];
   /** Made when something comes. */
@@ -847,7 +845,7 @@ export class Session implements ChannelSession {
     }
     const taken = this.#take(out, channel, routed);
     if (taken === undefined) return;
-    const message = this.#sealed(taken);
+    const message = prepared(taken, this.config, this.now);
     const { path } = message;
     const whole = message.payload.length <= FRAGMENT_BYTES;
     if (path !== undefined && whole && channel.multistream) {
@@ -906,27 +904,6 @@ export class Session implements ChannelSession {
     else link.flushSubstreamSoon?.(sub);
   }
 
-  /** Signed when it goes out for the first time, and the same bytes whenever it goes out again. */
-  #sealed(message: OutMessage): OutMessage {
-    const tells = message.kind === KIND.error || message.kind === KIND.streamReset;
-    if (tells && message.payload.length > this.config.maxMessageSize) return this.#fitted(message);
-    const { seal } = this.config;
-    if (seal === undefined || !isSealed(message.kind)) return message;
-    const { kind, lane, topic, payload, atMostOnce, tracker, path } = message;
-    const prefix = message.prefix && ((now: number) => message.prefix!(now));
-    const around = aroundSealed(kind, lane, topic, prefix?.(this.now));
-    const sealed = seal.seal(lane, payload, around);
-    return { kind, lane, topic, prefix, payload: sealed, atMostOnce, tracker, path };
-  }
-
-  /** An error whose text is longer than the peer takes. */
-  #fitted(message: OutMessage): OutMessage {
-    const { kind, lane, topic, atMostOnce, tracker, path } = message;
-    const prefix = message.prefix && ((now: number) => message.prefix!(now));
-    const payload = fitFailure(message.payload, this.config.maxMessageSize);
-    return { kind, lane, topic, prefix, payload, atMostOnce, tracker, path };
-  }
-
   /** Messages and streams of a lane take turns. */
   #take(out: SendLane, channel: Channel, routed: boolean): OutMessage | undefined {
     // No fragments on a sub-stream: what is signed needs room beside its bytes.
@@ -946,64 +923,26 @@ export class Session implements ChannelSession {
 
   /** Gives every lane its connection. A lane moves only when nothing of it is under way. */
   #place(anew: boolean): void {
+    const { strategy } = this.config;
     const open = this.#channels.filter((channel) => channel.open);
-    const bulk = this.#out[BULK];
-    const bulkAt = this.#bulkAt(open, anew);
+    const stays = !anew && strategy === "first-available";
+    const bulkAt = bulkChannel(this.#out, open, stays);
     const others = open.length > 1 ? open.filter((channel) => channel !== bulkAt) : open;
     for (const out of this.#out) {
+      const { lane } = out;
       const present = out.channel as Channel | undefined;
       if (present !== undefined && !out.idle) continue;
-      const keeps = present !== undefined && !anew &&
-        this.config.strategy === "first-available" && others.includes(present);
-      if (out !== bulk && keeps) continue;
-      const chosen = out === bulk ? bulkAt : this.#choose(out.lane, others);
+      if (lane !== BULK && stays && present !== undefined && others.includes(present)) continue;
+      const chosen = lane === BULK
+        ? bulkAt
+        : chooseChannel(this.#out, lane, others, strategy, this.#nextPlace++);
       if (chosen === present) continue;
-      if (present !== undefined) this.#withoutPump(() => present.leaveSubstreams(out.lane));
+      if (present !== undefined) this.#withoutPump(() => present.leaveSubstreams(lane));
       if (chosen === undefined) out.detach();
-      else out.attach(chosen, this.#peerReceived[out.lane]);
+      else out.attach(chosen, this.#peerReceived[lane]);
     }
     // Lanes that are never idle would share one connection for ever.
-    const taken = this.#takenByOthers;
-    this.#bulkMoves = !bulk.idle && taken.includes(bulk.channel) &&
-      open.some((channel) => !taken.includes(channel));
-  }
-
-  /** The connection of bulk, which has one to itself where there are two. */
-  #bulkAt(open: readonly Channel[], anew: boolean): Channel | undefined {
-    const bulk = this.#out[BULK];
-    const present = bulk.channel as Channel | undefined;
-    const taken = this.#takenByOthers;
-    const settled = !anew && this.config.strategy === "first-available";
-    const keeps = present !== undefined && (!bulk.idle || settled && !taken.includes(present));
-    if (present?.open && keeps) return present;
-    return open.findLast((channel) => !taken.includes(channel)) ?? open.at(-1);
-  }
-
-  /** Connections on which something of the other lanes is under way. */
-  get #takenByOthers(): readonly (LaneChannel | undefined)[] {
-    const [control, normal] = this.#out;
-    return [control, normal].filter((lane) => !lane.idle).map(({ channel }) => channel);
-  }
-
-  /** The connection of a lane other than bulk. */
-  #choose(lane: Lane, others: readonly Channel[]): Channel | undefined {
-    if (others.length < 2) return others[0];
-    switch (this.config.strategy) {
-      case "first-available":
-        // With three, what is urgent has one to itself, too.
-        return others[lane === CONTROL ? 1 : 0];
-      case "round-robin":
-        return others[this.#nextPlace++ % others.length];
-      case "least-loaded":
-        return others.reduce((best, channel) =>
-          this.#flightOf(channel) < this.#flightOf(best) ? channel : best
-        );
-    }
-  }
-
-  #flightOf(channel: Channel): number {
-    return this.#out.reduce((sum, lane) => lane.channel === channel ? sum + lane.flight : sum, 0) +
-      channel.outbox.bytes;
+    this.#bulkMoves = bulkShares(this.#out, open);
   }
 
   #checkDrained(channel: Channel): void {
@@ -1021,6 +960,29 @@ export class Session implements ChannelSession {
       this.#in.some((lane) => lane.heldMessages > 0) &&
       !this.#channels.some((other) => other.open);
   }
+}
+
+/**
+ * A message as it goes out: signed when that is the first time, and the same bytes whenever it goes
+ * out again.
+ */
+function prepared(message: OutMessage, config: SessionConfig, now: number): OutMessage {
+  const { seal, maxMessageSize } = config;
+  const { kind, lane, topic, payload } = message;
+  const tells = kind === KIND.error || kind === KIND.streamReset;
+  // The text of an error may be longer than the peer takes.
+  if (tells && payload.length > maxMessageSize) {
+    return withPayload(message, fitFailure(payload, maxMessageSize));
+  }
+  if (seal === undefined || !isSealed(kind)) return message;
+  const around = aroundSealed(kind, lane, topic, message.prefix?.(now));
+  return withPayload(message, seal.seal(lane, payload, around));
+}
+
+function withPayload(message: OutMessage, payload: Uint8Array): OutMessage {
+  const { kind, lane, topic, atMostOnce, tracker, path } = message;
+  const prefix = message.prefix && ((now: number) => message.prefix!(now));
+  return { kind, lane, topic, prefix, payload, atMostOnce, tracker, path };
 }
 
 function changed<T>(from: ByLane<T>, lane: Lane, to: T): ByLane<T> {
