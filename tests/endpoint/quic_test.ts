@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { Endpoint, type EndpointConfig, type RejectCode, TransportError } from "../../mod.ts";
+import { Endpoint, type EndpointConfig, type RejectCode } from "../../mod.ts";
 import { encodeDatagram } from "../../src/protocol/v3/datagram.ts";
 import type { QuicConnection, QuicSockets } from "../../src/runtime/quic.ts";
 import { quicOf } from "../../src/runtime/quic_sockets.ts";
@@ -12,81 +12,26 @@ import { quicTransport } from "../../src/transport/quic.ts";
 import { PATH_NUMBER } from "../../src/transport/quic_path.ts";
 import { TestCa } from "../support/certs.ts";
 import { bytes, text } from "../support/cluster.ts";
-import { type Keys, newKeys } from "./on_the_line.ts";
+import {
+  A,
+  asA,
+  asB,
+  B,
+  permissive,
+  proving,
+  refused,
+  STRANGER,
+  strict,
+  talk,
+  withPair,
+} from "./proved_pair.ts";
 
 const { unavailable: skip, peerAuthenticated } = quicOf(detectRuntime());
 const withoutCertificates = skip ??
   (peerAuthenticated ? "this runtime asks for client certificates" : undefined);
 const withCertificates = skip ??
   (peerAuthenticated ? undefined : "this runtime asks for no client certificates");
-const [A, B, STRANGER] = [newKeys(), newKeys(), newKeys()];
 const QUIC = "quic://127.0.0.1:0";
-
-function proving(own: Keys | undefined, trusted: Record<string, string | string[]>) {
-  const privateKey = own === undefined ? {} : { privateKey: own.privateKey };
-  return { identity: { ...privateKey, trustedKeys: trusted } };
-}
-
-const asA = () => proving(A, { b: B.publicKey });
-const asB = () => proving(B, { a: A.publicKey });
-
-async function strict(ca: TestCa, nodeId: string): Promise<EndpointConfig> {
-  return {
-    nodeId,
-    tls: {
-      ...await ca.issue(nodeId),
-      ca: ca.ca,
-      requireClientAuth: true,
-      nodeIdVerification: "CommonName",
-    },
-  };
-}
-
-async function permissive(ca: TestCa, nodeId: string): Promise<EndpointConfig> {
-  return { nodeId, security: "permissive", tls: { ...await ca.issue(nodeId), ca: ca.ca } };
-}
-
-interface Pair {
-  readonly a: Endpoint;
-  readonly b: Endpoint;
-  /** Codes of the warnings of "b". */
-  readonly warnings: string[];
-  connect(): Promise<void>;
-}
-
-/** "b" listens, "a" dials. */
-async function withPair(
-  dials: EndpointConfig,
-  listens: EndpointConfig,
-  test: (pair: Pair) => Promise<void>,
-): Promise<void> {
-  const a = new Endpoint(dials);
-  const b = new Endpoint({ listen: QUIC, ...listens });
-  const warnings: string[] = [];
-  b.addEventListener("warning", ({ detail }) => {
-    if (detail.error !== undefined) warnings.push(detail.error.code);
-  });
-  try {
-    await b.start();
-    await a.start();
-    await test({
-      a,
-      b,
-      warnings,
-      connect: () => a.connect({ nodeId: "b", address: b.addresses[0]! }),
-    });
-  } finally {
-    await a.close({ drainMs: 0 });
-    await b.close({ drainMs: 0 });
-  }
-}
-
-async function talk(a: Endpoint, b: Endpoint): Promise<void> {
-  await a.send("b", bytes("ahoy"), { acknowledged: true });
-  assert.equal(text((await b.receive()).payload), "ahoy");
-  await b.send("a", bytes("aye"), { acknowledged: true });
-  assert.equal(text((await a.receive()).payload), "aye");
-}
 
 /** QUIC that notes how long the datagrams are that are sent for a stream. */
 function counting(
@@ -117,30 +62,11 @@ function counting(
   };
 }
 
-async function refused(
-  pair: Pair,
-  code: string,
-  rejectCode: RejectCode | undefined,
-  warning: string,
-): Promise<void> {
-  const warned = new Promise<void>((resolve) => {
-    pair.b.addEventListener("warning", () => resolve(), { once: true });
-  });
-  await assert.rejects(pair.connect(), (error) => {
-    assert.ok(error instanceof TransportError, String(error));
-    assert.equal(error.code, code, error.message);
-    assert.equal((error as { rejectCode?: RejectCode }).rejectCode, rejectCode, error.message);
-    return true;
-  });
-  await warned;
-  assert.deepEqual(pair.warnings, [warning]);
-  assert.deepEqual([pair.a.peers(), pair.b.peers()], [[], []]);
-}
-
 describe("endpoints over QUIC", { skip }, () => {
   it("talk in permissive mode, their connections on streams of one", async () => {
     const ca = await TestCa.create();
     await withPair(
+      QUIC,
       await permissive(ca, "a"),
       await permissive(ca, "b"),
       async ({ a, b, connect }) => {
@@ -158,6 +84,7 @@ describe("endpoints over QUIC", { skip }, () => {
   it("carry large messages, requests and streams", async () => {
     const ca = await TestCa.create();
     await withPair(
+      QUIC,
       await permissive(ca, "a"),
       await permissive(ca, "b"),
       async ({ a, b, connect }) => {
@@ -192,7 +119,7 @@ describe("endpoints over QUIC", { skip }, () => {
     const ca = await TestCa.create();
     const dials = { ...await permissive(ca, "a"), ...asA() };
     const listens = { ...await permissive(ca, "b"), ...asB() };
-    await withPair(dials, listens, async ({ a, b, connect }) => {
+    await withPair(QUIC, dials, listens, async ({ a, b, connect }) => {
       await connect();
       await talk(a, b);
       assert.equal(a.peer("b")!.publicKey, B.publicKey);
@@ -214,7 +141,7 @@ describe("endpoints over QUIC", { skip }, () => {
       const dials = await permissive(ca, "a");
       const own = identity === undefined ? {} : { identity };
       const listens = { ...await permissive(ca, "b"), ...asB() };
-      await withPair({ ...dials, ...own }, listens, async (pair) => {
+      await withPair(QUIC, { ...dials, ...own }, listens, async (pair) => {
         await refused(pair, "HandshakeFailed", rejectCode, warning);
       });
     });
@@ -224,7 +151,7 @@ describe("endpoints over QUIC", { skip }, () => {
     const ca = await TestCa.create();
     const dials = { ...await permissive(ca, "a"), ...proving(A, { b: STRANGER.publicKey }) };
     const listens = { ...await permissive(ca, "b"), ...asB() };
-    await withPair(dials, listens, async ({ a, b, connect }) => {
+    await withPair(QUIC, dials, listens, async ({ a, b, connect }) => {
       await assert.rejects(connect(), { code: "IdentityMismatch" });
       assert.deepEqual([a.peers(), b.peers()], [[], []]);
     });
@@ -241,7 +168,7 @@ describe("messages sent at most once over QUIC", { skip }, () => {
     const options = { transports, delivery: "at-most-once" } as const;
     const dials = { ...await permissive(ca, "a"), ...options };
     const listens = { ...await permissive(ca, "b"), ...options };
-    await withPair(dials, listens, async ({ a, b, connect }) => {
+    await withPair(QUIC, dials, listens, async ({ a, b, connect }) => {
       await connect();
       await a.send("b", bytes("first"), { acknowledged: true });
       assert.deepEqual(sent, []);
@@ -288,7 +215,7 @@ describe("messages sent at most once over QUIC", { skip }, () => {
       ...await permissive(ca, "b"),
       signing: { privateKey: B.privateKey, trustedKeys: { a: A.publicKey } },
     };
-    await withPair(dials, listens, async ({ a, b, connect }) => {
+    await withPair(QUIC, dials, listens, async ({ a, b, connect }) => {
       await connect();
       await a.send("b", bytes("signed"), { delivery: "at-most-once" });
       assert.equal(text((await b.receive()).payload), "signed");
@@ -310,7 +237,7 @@ describe("messages sent at most once over QUIC", { skip }, () => {
       quicTransport(detectRuntime(), counting(quicOf(detectRuntime()).sockets, sent)),
     ];
     const dials = { ...await permissive(ca, "a"), transports, delivery: "at-most-once" } as const;
-    await withPair(dials, await permissive(ca, "b"), async ({ a, b, connect }) => {
+    await withPair(QUIC, dials, await permissive(ca, "b"), async ({ a, b, connect }) => {
       const seen: string[] = [];
       let release = () => {};
       const begun = new Promise<void>((resolve) => {
@@ -344,7 +271,7 @@ describe("strict endpoints over QUIC without client certificates", {
     const ca = await TestCa.create();
     const dials = { ...await strict(ca, "a"), ...asA() };
     const listens = { ...await strict(ca, "b"), ...asB() };
-    await withPair(dials, listens, async ({ a, b, connect }) => {
+    await withPair(QUIC, dials, listens, async ({ a, b, connect }) => {
       await connect();
       await talk(a, b);
       assert.equal(a.peer("b")!.publicKey, B.publicKey);
@@ -367,7 +294,7 @@ describe("strict endpoints over QUIC without client certificates", {
     const ca = await TestCa.create();
     const dials = { ...await strict(ca, "c"), ...proving(A, { b: B.publicKey }) };
     const listens = { ...await strict(ca, "b"), ...asB() };
-    await withPair(dials, listens, async (pair) => {
+    await withPair(QUIC, dials, listens, async (pair) => {
       await refused(pair, "HandshakeFailed", "AUTH_FAILED", "IdentityMismatch");
     });
   });
@@ -379,7 +306,7 @@ describe("strict endpoints over QUIC with client certificates", { skip: withCert
       const ca = await TestCa.create();
       const dials = { ...await strict(ca, "a"), ...(keys ? asA() : {}) };
       const listens = { ...await strict(ca, "b"), ...(keys ? asB() : {}) };
-      await withPair(dials, listens, async ({ a, b, connect }) => {
+      await withPair(QUIC, dials, listens, async ({ a, b, connect }) => {
         await connect();
         assert.equal(a.peer("b")!.identity?.nodeId, "b");
         await talk(a, b);
@@ -397,7 +324,7 @@ describe("strict endpoints over QUIC with client certificates", { skip: withCert
       security: "permissive",
       tls: { ...other.tls, nodeIdVerification: "None", requireClientAuth: false },
     };
-    await withPair(dials, await strict(ca, "b"), async (pair) => {
+    await withPair(QUIC, dials, await strict(ca, "b"), async (pair) => {
       await refused(pair, "HandshakeFailed", "AUTH_FAILED", "IdentityMismatch");
     });
   });
@@ -411,7 +338,7 @@ describe("strict endpoints over QUIC with client certificates", { skip: withCert
       security: "permissive",
       tls: { ...other.tls, nodeIdVerification: "None" },
     };
-    await withPair(await strict(ca, "a"), listens, async ({ a, b, connect }) => {
+    await withPair(QUIC, await strict(ca, "a"), listens, async ({ a, b, connect }) => {
       await assert.rejects(connect(), { code: "IdentityMismatch" });
       assert.deepEqual([a.peers(), b.peers()], [[], []]);
     });
@@ -426,7 +353,7 @@ describe("strict endpoints over QUIC with client certificates", { skip: withCert
       ...asA(),
     };
     const listens = { ...await strict(ca, "b"), ...asB() };
-    await withPair(dials, listens, async (pair) => {
+    await withPair(QUIC, dials, listens, async (pair) => {
       await refused(pair, "ClientCertificateRequired", undefined, "ClientCertificateRequired");
     });
   });

@@ -2,85 +2,29 @@
 
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { Endpoint, type EndpointConfig, type RejectCode, TransportError } from "../../mod.ts";
+import { Endpoint, type EndpointConfig, type RejectCode } from "../../mod.ts";
 import type { QuicConnection, QuicSockets } from "../../src/runtime/quic.ts";
 import { detectRuntime } from "../../src/runtime/runtime.ts";
 import { webTransportOf } from "../../src/runtime/webtransport_sockets.ts";
 import { webTransportOn } from "../../src/transport/webtransport.ts";
 import { pemToDer, TestCa } from "../support/certs.ts";
 import { bytes, text } from "../support/cluster.ts";
-import { newKeys } from "./on_the_line.ts";
+import {
+  A,
+  asA,
+  asB,
+  B,
+  permissive,
+  refused,
+  STRANGER,
+  strict,
+  talk,
+  withPair,
+} from "./proved_pair.ts";
 
 const runtime = detectRuntime();
 const { unavailable: skip, sockets } = webTransportOf(runtime);
-const [A, B, STRANGER] = [newKeys(), newKeys(), newKeys()];
 const LISTEN = "wt://127.0.0.1:0";
-
-const asA = () => ({
-  identity: { privateKey: A.privateKey, trustedKeys: { b: B.publicKey } },
-});
-const asB = () => ({
-  identity: { privateKey: B.privateKey, trustedKeys: { a: A.publicKey } },
-});
-
-async function strict(ca: TestCa, nodeId: string): Promise<EndpointConfig> {
-  return {
-    nodeId,
-    tls: {
-      ...await ca.issue(nodeId),
-      ca: ca.ca,
-      requireClientAuth: true,
-      nodeIdVerification: "CommonName",
-    },
-  };
-}
-
-async function permissive(ca: TestCa, nodeId: string): Promise<EndpointConfig> {
-  return { nodeId, security: "permissive", tls: { ...await ca.issue(nodeId), ca: ca.ca } };
-}
-
-interface Pair {
-  readonly a: Endpoint;
-  readonly b: Endpoint;
-  /** Codes of the warnings of "b". */
-  readonly warnings: string[];
-  connect(path?: string): Promise<void>;
-}
-
-/** "b" listens, "a" dials. */
-async function withPair(
-  dials: EndpointConfig,
-  listens: EndpointConfig,
-  test: (pair: Pair) => Promise<void>,
-): Promise<void> {
-  const a = new Endpoint(dials);
-  const b = new Endpoint({ listen: LISTEN, ...listens });
-  const warnings: string[] = [];
-  b.addEventListener("warning", ({ detail }) => {
-    if (detail.error !== undefined) warnings.push(detail.error.code);
-  });
-  try {
-    await b.start();
-    await a.start();
-    await test({
-      a,
-      b,
-      warnings,
-      connect: (path = "/hawser") =>
-        a.connect({ nodeId: "b", address: b.addresses[0]!.replace("/hawser", path) }),
-    });
-  } finally {
-    await a.close({ drainMs: 0 });
-    await b.close({ drainMs: 0 });
-  }
-}
-
-async function talk(a: Endpoint, b: Endpoint): Promise<void> {
-  await a.send("b", bytes("ahoy"), { acknowledged: true });
-  assert.equal(text((await b.receive()).payload), "ahoy");
-  await b.send("a", bytes("aye"), { acknowledged: true });
-  assert.equal(text((await a.receive()).payload), "aye");
-}
 
 /** Sockets that give the connections that were dialed with them. */
 function watched(connections: QuicConnection[]): QuicSockets {
@@ -94,20 +38,11 @@ function watched(connections: QuicConnection[]): QuicSockets {
   };
 }
 
-async function refused(pair: Pair, code: string, rejectCode: RejectCode | undefined) {
-  await assert.rejects(pair.connect(), (error) => {
-    assert.ok(error instanceof TransportError, String(error));
-    assert.equal(error.code, code, error.message);
-    assert.equal((error as { rejectCode?: RejectCode }).rejectCode, rejectCode, error.message);
-    return true;
-  });
-  assert.deepEqual([pair.a.peers(), pair.b.peers()], [[], []]);
-}
-
 describe("endpoints over WebTransport", { skip }, () => {
   it("talk in permissive mode, their connections on streams of one session", async () => {
     const ca = await TestCa.create();
     await withPair(
+      LISTEN,
       await permissive(ca, "a"),
       await permissive(ca, "b"),
       async ({ a, b, connect }) => {
@@ -128,6 +63,7 @@ describe("endpoints over WebTransport", { skip }, () => {
   it("carry large messages, requests, streams and what need not arrive", async () => {
     const ca = await TestCa.create();
     await withPair(
+      LISTEN,
       await permissive(ca, "a"),
       await permissive(ca, "b"),
       async ({ a, b, connect }) => {
@@ -159,7 +95,7 @@ describe("endpoints over WebTransport", { skip }, () => {
       ...await permissive(ca, "a"),
       transports: [webTransportOn(runtime, {}, watched(connections))],
     };
-    await withPair(dials, await permissive(ca, "b"), async ({ a, b, connect }) => {
+    await withPair(LISTEN, dials, await permissive(ca, "b"), async ({ a, b, connect }) => {
       await connect();
       const seen: number[] = [];
       const all = new Promise<void>((resolve) => {
@@ -181,8 +117,11 @@ describe("endpoints over WebTransport", { skip }, () => {
 
   it("are told apart by their path", async () => {
     const ca = await TestCa.create();
-    await withPair(await permissive(ca, "a"), await permissive(ca, "b"), async (pair) => {
-      await assert.rejects(pair.connect("/other"), { code: "HandshakeFailed", message: /404/ });
+    await withPair(LISTEN, await permissive(ca, "a"), await permissive(ca, "b"), async (pair) => {
+      await assert.rejects(pair.connect((address) => address.replace("/hawser", "/other")), {
+        code: "HandshakeFailed",
+        message: /404/,
+      });
       await pair.connect();
       await talk(pair.a, pair.b);
       assert.deepEqual(pair.warnings, ["HandshakeFailed"]);
@@ -192,7 +131,7 @@ describe("endpoints over WebTransport", { skip }, () => {
   it("refuse a listener of another authority", async () => {
     const [ca, rogue] = [await TestCa.create(), await TestCa.create("Rogue")];
     const dials = await permissive(ca, "a");
-    await withPair(dials, await permissive(rogue, "b"), async (pair) => {
+    await withPair(LISTEN, dials, await permissive(rogue, "b"), async (pair) => {
       await refused(pair, "HandshakeFailed", undefined);
     });
   });
@@ -214,7 +153,7 @@ describe("strict endpoints over WebTransport", { skip }, () => {
     const ca = await TestCa.create();
     const dials = { ...await strict(ca, "a"), ...asA() };
     const listens = { ...await strict(ca, "b"), ...asB() };
-    await withPair(dials, listens, async ({ a, b, connect }) => {
+    await withPair(LISTEN, dials, listens, async ({ a, b, connect }) => {
       await connect();
       await talk(a, b);
       assert.equal(a.peer("b")!.publicKey, B.publicKey);
@@ -249,7 +188,7 @@ describe("strict endpoints over WebTransport", { skip }, () => {
       const ca = await TestCa.create();
       const dials = { ...await open(ca), ...(identity === undefined ? {} : { identity }) };
       const listens = { ...await strict(ca, "b"), ...asB() };
-      await withPair(dials, listens, async (pair) => {
+      await withPair(LISTEN, dials, listens, async (pair) => {
         await refused(pair, "HandshakeFailed", rejectCode);
       });
     });
@@ -260,7 +199,7 @@ describe("strict endpoints over WebTransport", { skip }, () => {
     const identity = { privateKey: A.privateKey, trustedKeys: { b: STRANGER.publicKey } };
     const dials = { ...await strict(ca, "a"), identity };
     const listens = { ...await permissive(ca, "b"), ...asB() };
-    await withPair(dials, listens, async (pair) => {
+    await withPair(LISTEN, dials, listens, async (pair) => {
       await refused(pair, "IdentityMismatch", undefined);
     });
   });

@@ -5,11 +5,10 @@
 
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import type { RuntimeName } from "../../tools/runtimes.ts";
 import { newKeys } from "../endpoint/on_the_line.ts";
 import { TestCa } from "../support/certs.ts";
 import { mayRun } from "../support/may_run.ts";
-import { Actor, ActorError } from "./process.ts";
+import { type Actor, ActorError } from "./process.ts";
 import {
   actor,
   asA,
@@ -22,6 +21,7 @@ import {
   withPair,
 } from "./quic_pair.ts";
 import { QuicProxy } from "./quic_proxy.ts";
+import { withoutTransport } from "./without_transport.ts";
 
 const skip = !mayRun();
 const STRANGER = newKeys();
@@ -218,26 +218,7 @@ describe("QUIC on Deno alone", { skip }, () => {
   });
 });
 
-describe("where there is no QUIC", { skip }, () => {
-  const without: Record<string, [RuntimeName, RegExp]> = {
-    "Deno without --unstable-net": ["deno", /Deno needs --unstable-net for QUIC/],
-    "Node": ["node", /Node has no QUIC/],
-  };
-  for (const [name, [runtime, reason]] of Object.entries(without)) {
-    it(`${name} says so`, async () => {
-      const ca = await TestCa.create();
-      const b = new Actor(runtime);
-      try {
-        const options = { ...await strict(ca, "b"), ...asB(), listen: "quic://127.0.0.1:0" };
-        await assert.rejects(b.tell({ do: "start", options }), (error) => {
-          assert.ok(error instanceof ActorError);
-          assert.equal(error.code, "UnsupportedProtocol", error.message);
-          assert.match(error.message, reason);
-          return true;
-        });
-      } finally {
-        await b.close();
-      }
-    });
-  }
+withoutTransport("QUIC", "quic://127.0.0.1:0", {
+  "Deno without --unstable-net": ["deno", /Deno needs --unstable-net for QUIC/],
+  "Node": ["node", /Node has no QUIC/],
 });

@@ -6,12 +6,12 @@
 
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import type { RuntimeName } from "../../tools/runtimes.ts";
 import { TestCa } from "../support/certs.ts";
 import { mayRun } from "../support/may_run.ts";
-import { Actor, ActorError } from "./process.ts";
+import type { Actor } from "./process.ts";
 import { actor, asA, asB, connect, flowing, strict, withPair } from "./quic_pair.ts";
 import { unstableTests } from "./unstable_tests.ts";
+import { withoutTransport } from "./without_transport.ts";
 
 const skip = !mayRun();
 const LISTEN = "wt://127.0.0.1:0/cluster";
@@ -82,27 +82,8 @@ async function exchange(from: Actor, nodeId: string, to: Actor, name: string): P
   assert.equal(received[name]!.inOrder, true);
 }
 
-describe("where there is no WebTransport", { skip }, () => {
-  const without: Record<string, [RuntimeName, RegExp]> = {
-    "Deno without --unstable-net": ["deno", /Deno needs --unstable-net for WebTransport/],
-    "Bun": ["bun", /Bun's HTTP\/3 has no WebTransport/],
-    "Node": ["node", /Node has no HTTP\/3/],
-  };
-  for (const [name, [runtime, reason]] of Object.entries(without)) {
-    it(`${name} says so`, async () => {
-      const ca = await TestCa.create();
-      const b = new Actor(runtime);
-      try {
-        const options = { ...await strict(ca, "b"), ...asB(), listen: "wt://127.0.0.1:0" };
-        await assert.rejects(b.tell({ do: "start", options }), (error) => {
-          assert.ok(error instanceof ActorError);
-          assert.equal(error.code, "UnsupportedProtocol", error.message);
-          assert.match(error.message, reason);
-          return true;
-        });
-      } finally {
-        await b.close();
-      }
-    });
-  }
+withoutTransport("WebTransport", LISTEN, {
+  "Deno without --unstable-net": ["deno", /Deno needs --unstable-net for WebTransport/],
+  "Bun": ["bun", /Bun's HTTP\/3 has no WebTransport/],
+  "Node": ["node", /Node has no HTTP\/3/],
 });
