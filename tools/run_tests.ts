@@ -52,8 +52,11 @@ const SUITES: Record<string, (quiet: boolean) => Promise<Finished>> = {
     ),
 };
 
-/** Suites of one process each, that leave a core to the other; node and interop need both. */
-const TOGETHER = ["deno", "bun"];
+/**
+ * Suites that run one after the other, beside those of the other list: Deno's and Bun's are one
+ * process each and leave a core to the other. The tests between runtimes want both.
+ */
+const BESIDE_EACH_OTHER = [["deno"], ["bun", "node"]];
 
 /** A suite takes a minute or two; one that hangs has failed. */
 const LIMIT_MS = 600_000;
@@ -69,26 +72,28 @@ if (unknown !== undefined) {
 }
 const total: Sum = { passed: 0, failed: 0 };
 const lines: string[] = [];
-const together = names.filter((name) => TOGETHER.includes(name));
-const rounds = [
-  together,
-  ...names.filter((name) => !together.includes(name)).map((name) => [name]),
-];
-for (const round of rounds) {
-  await Promise.all(round.map(async (name, i) => {
-    // What runs beside the first is shown when it is over.
-    const beside = i > 0;
-    if (!beside) console.log(`\n=== ${name}`);
-    const { sum, output } = await SUITES[name]!(beside);
-    if (beside) console.log(`\n=== ${name}\n${output}`);
-    lines.push(`${name}: ${sum.passed} passed, ${sum.failed} failed`);
-    total.passed += sum.passed;
-    total.failed += sum.failed;
-  }));
-}
+const lanes = BESIDE_EACH_OTHER.map((lane) => lane.filter((name) => names.includes(name)))
+  .filter((lane) => lane.length > 0);
+await Promise.all(lanes.map((lane, i) => runInTurn(lane, i > 0)));
+const beside = BESIDE_EACH_OTHER.flat();
+await runInTurn(names.filter((name) => !beside.includes(name)), false);
 console.log(`\n${lines.join("\n")}`);
 console.log(`${total.passed} passed, ${total.failed} failed`);
 process.exit(total.failed === 0 && total.passed > 0 ? 0 : 1);
+
+/** `quiet`: what runs beside something else is shown when it is over. */
+async function runInTurn(suites: readonly string[], quiet: boolean): Promise<void> {
+  for (const name of suites) {
+    if (!quiet) console.log(`\n=== ${name}`);
+    const began = performance.now();
+    const { sum, output } = await SUITES[name]!(quiet);
+    if (quiet) console.log(`\n=== ${name}\n${output}`);
+    const seconds = Math.round((performance.now() - began) / 1000);
+    lines.push(`${name}: ${sum.passed} passed, ${sum.failed} failed in ${seconds} s`);
+    total.passed += sum.passed;
+    total.failed += sum.failed;
+  }
+}
 
 /** Node runs hundreds of processes, of which each would compile all of the project. */
 async function withNodeCache(
