@@ -10,8 +10,8 @@
  * what else the machine does falls on both. Every message is checked: its length and its number. The
  * exit code is 1 where one was wrong, however fast or slow they were.
  *
- * `--filter` takes rows whose name has the text in it, `--pairs` measures between two runtimes
- * instead of on each, `--svg` draws the ratios.
+ * `--filter` takes rows whose name has the text in it, all the texts where there are several,
+ * `--pairs` measures between two runtimes instead of on each, `--svg` draws the ratios.
  *
  * @module
  */
@@ -50,6 +50,10 @@ interface Options extends PairOptions {
 
 const options = readOptions();
 const cases = CASES.filter(({ name }) => options.filters.every((text) => name.includes(text)));
+if (cases.length === 0) {
+  const names = CASES.map(({ name }) => `  ${name}`).join("\n");
+  throw new RangeError(`--filter: no row has all of these texts in its name:\n${names}`);
+}
 const certificates = await issue();
 const rows: Row[] = [];
 const command = `deno run -A bench/net.ts ${process.argv.slice(2).join(" ")}`.trim();
