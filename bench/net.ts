@@ -29,7 +29,7 @@ import { measurePair, type PairOptions, type PairResult } from "./net_pair.ts";
 import { machineOf, showMachine, showRow, showTitles, showVerdict } from "./net_table.ts";
 import { canPin } from "./process.ts";
 
-/** Time for a new process to compile what it runs. */
+/** Time for a new process to compile what it runs; no more than is measured. */
 const WARM_UP_MS = 2_000;
 
 /** Who sends to whom. */
@@ -52,7 +52,7 @@ const options = readOptions();
 const cases = CASES.filter(({ name }) => options.filters.every((text) => name.includes(text)));
 if (cases.length === 0) {
   const names = CASES.map(({ name }) => `  ${name}`).join("\n");
-  throw new RangeError(`--filter: no row has all of these texts in its name:\n${names}`);
+  throw new RangeError(`--filter: no row has all the texts in its name; the rows are:\n${names}`);
 }
 const certificates = await issue();
 const rows: Row[] = [];

@@ -53,8 +53,9 @@ export class AddressRules {
 
   /** Dials an address, if the security mode allows it. */
   async dial(address: string, options: DialOptions): Promise<Link> {
-    this.checkLinks(address);
-    return await this.transport(address).dial(address, options);
+    const transport = this.transport(address);
+    this.#check(transport, address);
+    return await transport.dial(address, options);
   }
 
   /** Checks that the security mode allows connections at an address. */

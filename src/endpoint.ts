@@ -389,7 +389,7 @@ export class Endpoint<T = Uint8Array> extends TypedEventTarget<EndpointEventMap<
     const recipients = this.#running("open a stream to");
     const datagram = recipients.reachByDatagram(nodeId);
     if (datagram !== undefined && recipients.manager.get(nodeId) === undefined) {
-      throw noDatagramFor("open a stream to", nodeId);
+      throw noDatagramFor(nodeId, "open a stream to");
     }
     const peer = recipients.reach(nodeId, "open a stream to");
     if (peer.failure !== undefined) throw peer.failure;

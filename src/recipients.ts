@@ -70,7 +70,7 @@ export class Recipients {
     const route = this.#routes.resolve(nodeId);
     if (route === undefined || route.nodeId === this.#self) throw noSuchPeer(nodeId, action);
     const { links } = this.#rules.split(addressesOf(route));
-    if (links.length === 0) throw noDatagramFor(action, nodeId);
+    if (links.length === 0) throw noDatagramFor(nodeId, action);
     this.#rules.checkUsable(links);
     return this.manager.reach(route.nodeId, links);
   }
@@ -123,7 +123,7 @@ export class Recipients {
 }
 
 /** That something needs a connection, and a peer is reached by datagrams only. */
-export function noDatagramFor(action: string, nodeId: string): TransportError {
+export function noDatagramFor(nodeId: string, action: string): TransportError {
   const text = `Cannot ${action} ${nodeId}: it is reached by datagrams only`;
   return new TransportError("UnsupportedProtocol", text, {
     peer: nodeId,

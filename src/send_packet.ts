@@ -23,7 +23,7 @@ export async function sendPacket(
   checkKeys("send", options);
   const whenFull = checkWhenFull(options.whenFull);
   const plan = sendPlan(options, delivery);
-  if (options.acknowledged === true) throw noDatagramFor("have acknowledged", peer.nodeId);
+  if (options.acknowledged === true) throw noDatagramFor(peer.nodeId, "have acknowledged");
   if (peer.failure !== undefined) throw peer.failure;
   if (whenFull === "wait") return await peer.send(bytes, plan, signal);
   if (peer.offer(bytes, plan) !== "full") return;

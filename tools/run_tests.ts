@@ -54,7 +54,8 @@ const SUITES: Record<string, (quiet: boolean) => Promise<Finished>> = {
 
 /**
  * Suites that run one after the other, beside those of the other list: Deno's and Bun's are one
- * process each and leave a core to the other. The tests between runtimes want both.
+ * process each. Node's begins when Bun's is over, and is alone for most of its time. The tests between
+ * runtimes want both cores.
  */
 const BESIDE_EACH_OTHER = [["deno"], ["bun", "node"]];
 

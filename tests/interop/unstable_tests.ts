@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { run, runtimePath } from "../../tools/runtimes.ts";
 import { mayRun } from "../support/may_run.ts";
 
-/** Files beside this folder, each with the name of the describes in it where not all are meant. */
+/** Files, as this one names them, each with the name of the describes in it where not all are meant. */
 export function unstableTests(
   name: string,
   files: Readonly<Record<string, string | undefined>>,

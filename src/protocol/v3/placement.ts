@@ -43,14 +43,14 @@ export function bulkShares(out: OutLanes, open: readonly Channel[]): boolean {
 /**
  * The connection of a lane other than bulk.
  *
- * @param turn Whose turn it is, where they take turns.
+ * @param nextTurn Counts, where they take turns.
  */
 export function chooseChannel(
   out: OutLanes,
   lane: Lane,
   others: readonly Channel[],
   strategy: PoolStrategy,
-  turn: number,
+  nextTurn: () => number,
 ): Channel | undefined {
   if (others.length < 2) return others[0];
   switch (strategy) {
@@ -58,7 +58,7 @@ export function chooseChannel(
       // With three, what is urgent has one to itself, too.
       return others[lane === CONTROL ? 1 : 0];
     case "round-robin":
-      return others[turn % others.length];
+      return others[nextTurn() % others.length];
     case "least-loaded":
       return others.reduce((best, channel) =>
         loadOf(out, channel) < loadOf(out, best) ? channel : best

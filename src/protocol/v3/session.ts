@@ -935,7 +935,7 @@ export class Session implements ChannelSession {
       if (lane !== BULK && stays && present !== undefined && others.includes(present)) continue;
       const chosen = lane === BULK
         ? bulkAt
-        : chooseChannel(this.#out, lane, others, strategy, this.#nextPlace++);
+        : chooseChannel(this.#out, lane, others, strategy, () => this.#nextPlace++);
       if (chosen === present) continue;
       if (present !== undefined) this.#withoutPump(() => present.leaveSubstreams(lane));
       if (chosen === undefined) out.detach();
@@ -962,10 +962,7 @@ export class Session implements ChannelSession {
   }
 }
 
-/**
- * A message as it goes out: signed when that is the first time, and the same bytes whenever it goes
- * out again.
- */
+/** A message as it goes out for the first time: signed. What goes out again is the same bytes. */
 function prepared(message: OutMessage, config: SessionConfig, now: number): OutMessage {
   const { seal, maxMessageSize } = config;
   const { kind, lane, topic, payload } = message;
