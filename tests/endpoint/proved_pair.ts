@@ -23,7 +23,11 @@ export const asA = (): Partial<EndpointConfig> => proving(A, { b: B.publicKey })
 export const asB = (): Partial<EndpointConfig> => proving(B, { a: A.publicKey });
 
 /** A node of strict mode. */
-export async function strict(ca: TestCa, nodeId: string): Promise<EndpointConfig> {
+export async function strict(
+  ca: TestCa,
+  nodeId: string,
+  more: Partial<NonNullable<EndpointConfig["tls"]>> = {},
+): Promise<EndpointConfig> {
   return {
     nodeId,
     tls: {
@@ -31,6 +35,7 @@ export async function strict(ca: TestCa, nodeId: string): Promise<EndpointConfig
       ca: ca.ca,
       requireClientAuth: true,
       nodeIdVerification: "CommonName",
+      ...more,
     },
   };
 }

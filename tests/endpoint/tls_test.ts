@@ -5,25 +5,9 @@ import { describe, it } from "node:test";
 import { Endpoint, type EndpointConfig, TransportError } from "../../mod.ts";
 import { TestCa } from "../support/certs.ts";
 import { bytes, text } from "../support/cluster.ts";
+import { strict } from "./proved_pair.ts";
 
 type Tls = NonNullable<EndpointConfig["tls"]>;
-
-async function strict(
-  ca: TestCa,
-  nodeId: string,
-  more: Partial<Tls> = {},
-): Promise<EndpointConfig> {
-  return {
-    nodeId,
-    tls: {
-      ...await ca.issue(nodeId),
-      ca: ca.ca,
-      requireClientAuth: true,
-      nodeIdVerification: "CommonName",
-      ...more,
-    },
-  };
-}
 
 /** The same with a certificate that may be anybody's: who verifies names checks its own, too. */
 function lenient(config: EndpointConfig): EndpointConfig {

@@ -9,22 +9,11 @@ import { TestCa } from "../support/certs.ts";
 import { bytes, text } from "../support/cluster.ts";
 import { SERVERS, type StartServer } from "../transport/mounted_servers.ts";
 import { newKeys } from "./on_the_line.ts";
+import { strict } from "./proved_pair.ts";
 
 interface Pair {
   readonly listener: Endpoint;
   readonly dialer: Endpoint;
-}
-
-async function strict(ca: TestCa, nodeId: string): Promise<EndpointConfig> {
-  return {
-    nodeId,
-    tls: {
-      ...await ca.issue(nodeId),
-      ca: ca.ca,
-      requireClientAuth: true,
-      nodeIdVerification: "CommonName",
-    },
-  };
 }
 
 async function withPair(

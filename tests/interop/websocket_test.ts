@@ -10,9 +10,9 @@ import process from "node:process";
 import { createInterface } from "node:readline";
 import { describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
-import type { EndpointConfig } from "../../mod.ts";
 import { runCommand, type RuntimeName, RUNTIMES } from "../../tools/runtimes.ts";
 import { newKeys } from "../endpoint/on_the_line.ts";
+import { strict } from "../endpoint/proved_pair.ts";
 import { TestCa } from "../support/certs.ts";
 import { mayRun } from "../support/may_run.ts";
 import type { MountedEcho } from "./mounted_echo.ts";
@@ -26,18 +26,6 @@ const SERVERS: readonly (readonly [RuntimeName, string])[] = [
   ["bun", "Bun.serve"],
   ...RUNTIMES.map((runtime) => [runtime, "node:http"] as const),
 ];
-
-async function strict(ca: TestCa, nodeId: string): Promise<EndpointConfig> {
-  return {
-    nodeId,
-    tls: {
-      ...await ca.issue(nodeId),
-      ca: ca.ca,
-      requireClientAuth: true,
-      nodeIdVerification: "CommonName",
-    },
-  };
-}
 
 interface Received {
   readonly [from: string]: { count: number; bytes: number; inOrder: boolean };
